@@ -1,0 +1,26 @@
+import { defineConfig } from 'vitest/config';
+
+// `forks`: a native addon that misbehaves in a worker thread would take the whole run down.
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['{operator,runtime,router,local,cli,bench,tools,examples}/**/*.test.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
