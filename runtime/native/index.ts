@@ -1,0 +1,162 @@
+// The contract between TypeScript and the native operations. Every function here has the same name, the same argument order and the
+// same meaning in native/src/; a test compares the two lists. Arguments are positional; tensors are numbers (handles), so that a step
+// allocates nothing in JavaScript. Calls are synchronous and enqueue work; only the `read*` functions wait for results.
+//
+// Every operation checks shapes, dtypes and handle generations before it touches memory and throws TypeError or RangeError naming the
+// operation and the operand.
+
+import { loadAddon } from './load.ts';
+
+export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8';
+
+/** A tensor in the native arena or heap: an opaque handle. Persistent until `free`, or, for results of operations, until `release`. */
+export type Tensor = number & { readonly __tensor: unique symbol };
+
+/** A memory-mapped file. */
+export type MappedFile = number & { readonly __mappedFile: unique symbol };
+
+export interface Native {
+  // --- the machine
+  /** CPU model, the instruction set in use ('avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether oneDNN multiplies bfloat16 itself. */
+  cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
+  /** Threads that this thread's operations use from now on (>= 1). */
+  setThreads(count: number): void;
+
+  // --- memory
+  /** A zeroed tensor that lives until `free`. */
+  allocate(dtype: DType, shape: readonly number[]): Tensor;
+  free(tensor: Tensor): void;
+  /** A zeroed [rows, cols] tensor in the arena. */
+  scratch(dtype: DType, rows: number, cols: number): Tensor;
+  /** Remembers the top of the arena; results of operations come from it. */
+  mark(): number;
+  /** Gives back everything allocated in the arena since `mark`; handles from then on throw when used. */
+  release(mark: number): void;
+  shape(tensor: Tensor): number[];
+  dtype(tensor: Tensor): DType;
+  /** Copies bytes into a tensor at a byte offset. */
+  write(tensor: Tensor, byteOffset: number, bytes: Uint8Array): void;
+  /** A copy of the values, bfloat16 widened, row-major. */
+  readFloat32(tensor: Tensor): Float32Array;
+  memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
+
+  // --- checkpoint
+  mapFile(path: string): MappedFile;
+  unmapFile(file: MappedFile): void;
+  mappedBytes(file: MappedFile): number;
+  /**
+   * Copies the rectangle [srcRow, srcRow+rows) x [srcCol, srcCol+cols) of a row-major matrix with srcStride columns, which starts at byteOffset of
+   * the file, into dst at (dstRow, dstCol), converting srcDtype to dst's dtype (float32, bfloat16, float16 as 'float16' -> float32, bfloat16). dst is [rows, cols] or, for one dimension, [cols].
+   */
+  copyFromFile(
+    dst: Tensor,
+    dstRow: number,
+    dstCol: number,
+    file: MappedFile,
+    byteOffset: number,
+    srcDtype: 'float32' | 'bfloat16' | 'float16',
+    srcStride: number,
+    srcRow: number,
+    srcCol: number,
+    rows: number,
+    cols: number,
+  ): void;
+
+  // --- collectives: one group per thread; with world size 1 every one of them does nothing
+  /** Prepares rank's end of a full mesh and returns, per peer j, the address at which j finds it (empty for itself). A peer that does not answer within timeoutMs makes any collective throw CollectiveError. */
+  createCollective(rank: number, worldSize: number, hostname: string, timeoutMs: number): Uint8Array[];
+  /** Connects to the peers: addresses[j] is what rank j's createCollective returned for this rank. */
+  connectCollective(addresses: readonly Uint8Array[]): void;
+  closeCollective(): void;
+  /** x summed over the ranks, in place. float32 or bfloat16 (summed in float32, rounded once). */
+  allReduce(x: Tensor): void;
+  /** [rows, cols] of each rank -> [rows, worldSize * cols], rank 0's columns first; float32. */
+  allGatherColumns(x: Tensor): Tensor;
+  /** The root's bytes to all ranks, in place. */
+  broadcast(bytes: Uint8Array | Int32Array, root: number): void;
+
+  // --- operations. T tokens (rows), H hidden width. Results have x's dtype unless said otherwise; accumulation is float32.
+  /** x [T, K] times weight [N, K] transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once). */
+  linear(x: Tensor, weight: Tensor, bias: Tensor | null, outDtype: DType): Tensor;
+  /** Rounds/widens to dtype, adding bias [H] or null first. */
+  convert(x: Tensor, bias: Tensor | null, dtype: DType): Tensor;
+  /** Rows ids[i] - vocabStart of table [V, H]; zero rows for ids outside [vocabStart, vocabStart + V). */
+  embedding(table: Tensor, ids: Int32Array, vocabStart: number): Tensor;
+  /** x * rsqrt(mean(x^2) + eps), rounded to x's dtype, times weight [H], rounded again. */
+  rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor;
+  /** (x - mean) / sqrt(var + eps) * weight + bias, float32 inside, rounded once. */
+  layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor;
+  /** Sums of squares of the first and the second third of qkv [T, 3W] -> float32 [T, 2]. */
+  qkSumSquares(qkv: Tensor): Tensor;
+  /** In place on the first two thirds of qkv [T, 3W]: x * rsqrt(sum / normWidth + eps), rounded, * weight [W], rounded. sums [T, 2]. */
+  qkNorm(qkv: Tensor, qWeight: Tensor, kWeight: Tensor, sums: Tensor, normWidth: number, eps: number): void;
+  /** Exact (erf) GELU, in place. */
+  gelu(x: Tensor): void;
+  /** gateUp [T, 2I] -> round(silu(gate)) * up [T, I]. */
+  siluMul(gateUp: Tensor): Tensor;
+  /** x += y in place; with scale [H], x += round(y * scale). y is rounded to x's dtype first. */
+  addScaled(x: Tensor, y: Tensor, scale: Tensor | null): void;
+  /** x [T, H] rows [dstRow, dstRow+count) = src rows [srcRow, …). Same dtype and width. */
+  copyRows(dst: Tensor, dstRow: number, src: Tensor, srcRow: number, count: number): void;
+  /** Rows of x by index -> [rows.length, H]. */
+  gatherRows(x: Tensor, rows: Int32Array): Tensor;
+
+  // --- vision
+  /** uint8 RGB [size, size, 3] -> normalised patches [(size/patch)^2, 3 * patch * patch] (channel, row, column order) in dtype: ((v / 255) - mean) / std in float32, then rounded. */
+  patchify(pixels: Uint8Array, size: number, patch: number, mean: readonly number[], std: readonly number[], dtype: DType): Tensor;
+  /** Row 0 = classEmbedding [H], rows 1.. = patches [P, H]; plus position [P + 1, H]; each add rounded -> [P + 1, H]. */
+  visionEmbed(patches: Tensor, classEmbedding: Tensor, position: Tensor): Tensor;
+  /** Bidirectional attention over qkv [N, 3 * numHeads * headDim], N = images * length, each image by itself -> [N, numHeads * headDim]. */
+  visionAttention(qkv: Tensor, length: number, numHeads: number, headDim: number, scale: number): Tensor;
+  /** [1 + side^2, H] (class row dropped) -> [side^2 / 4, 4H]; version 1: rows run down the columns, 2: along the rows. */
+  pixelShuffle(x: Tensor, side: number, version: 1 | 2): Tensor;
+  /** uint8 RGB width x height -> outWidth x outHeight as Pillow's BICUBIC (a = -0.5, antialiased, horizontal pass first, uint8 between), bit for bit. */
+  resizeBicubic(rgb: Uint8Array, width: number, height: number, outWidth: number, outHeight: number): Uint8Array;
+
+  // --- language
+  /**
+   * In place on qkv [T, (numHeads + 2 numKvHeads) * headDim]: rotates q and k by positions (cosSin: float32 [maxPositions, headDim], cos of the
+   * headDim/2 frequencies then sin, rounded to qkv's dtype before use; each product and the sum rounded), then writes k and v to slots of the caches
+   * [blocks * blockSize, numKvHeads * headDim].
+   */
+  ropeAndStoreKv(
+    qkv: Tensor,
+    positions: Int32Array,
+    slots: Int32Array,
+    cosSin: Tensor,
+    kCache: Tensor,
+    vCache: Tensor,
+    numHeads: number,
+    numKvHeads: number,
+    headDim: number,
+  ): void;
+  /**
+   * Causal attention of the q part of qkv over the paged cache -> [T, numHeads * headDim]. Sequence s owns rows queryStart[s]..queryStart[s+1]; its last
+   * row stands at position contextLengths[s] - 1. Position p of s lies at slot blockTables[s * maxBlocks + p / blockSize] * blockSize + p % blockSize.
+   */
+  pagedAttention(
+    qkv: Tensor,
+    kCache: Tensor,
+    vCache: Tensor,
+    queryStart: Int32Array,
+    contextLengths: Int32Array,
+    blockTables: Int32Array,
+    maxBlocks: number,
+    blockSize: number,
+    numHeads: number,
+    numKvHeads: number,
+    headDim: number,
+    scale: number,
+  ): Tensor;
+}
+
+/** A collective failed: a peer died, closed its connection or did not answer in time. The group is lost. */
+export class CollectiveError extends Error {
+  override readonly name = 'CollectiveError';
+  readonly code = 'collective_failed';
+}
+
+/** The native operations of this thread; throws NativeUnavailable with what to do when the addon is not built or cannot be loaded. */
+export function native(): Native {
+  return loadAddon();
+}
