@@ -1,0 +1,41 @@
+/**
+ * One forward pass over T tokens of S sequences: what a StepPlan becomes once positions, slots and block tables are worked out. Equal on every rank but for inputIds,
+ * which only rank 0 knows before the broadcast.
+ */
+export interface Batch {
+  readonly step: number;
+  readonly numTokens: number;
+  readonly numSequences: number;
+  /** [T]; on ranks > 0 filled by the broadcast at the start of the forward pass. */
+  readonly inputIds: Int32Array;
+  /** [T] */
+  readonly positions: Int32Array;
+  /** [T] slot of each token's key and value: block * blockSize + offset. */
+  readonly slots: Int32Array;
+  /** [S + 1] */
+  readonly queryStart: Int32Array;
+  /** [S] tokens of the sequence including this step's. */
+  readonly contextLengths: Int32Array;
+  /** [S, maxBlocks] padded with 0. */
+  readonly blockTables: Int32Array;
+  readonly maxBlocks: number;
+  /** [L] input rows whose logits are wanted, in the order of the sequences that want them. */
+  readonly logitRows: Int32Array;
+  readonly imageRows: readonly {
+    readonly image: number;
+    readonly sourceRow: number;
+    readonly targetRow: number;
+    readonly count: number;
+  }[];
+}
+
+/** What the engine needs from the model on this rank. All calls are synchronous and collective: every rank makes the same ones in the same order. */
+export interface Model {
+  readonly vocabSize: number;
+  /** Encodes a picture and keeps its rows [imageTokens, hidden] under `image` until freed. pixels: uint8 [size, size, 3] on rank 0; undefined elsewhere (broadcast). */
+  encodeImage(image: number, pixels: Uint8Array | undefined): void;
+  freeImage(image: number): void;
+  /** Logits [L, vocabSize] in float32 of batch.logitRows on rank 0 (a view that is valid until the next call), undefined on the others. */
+  forward(batch: Batch): Float32Array | undefined;
+  close(): void;
+}
