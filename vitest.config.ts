@@ -9,7 +9,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{operator,runtime,router,local,cli,bench,tools,examples}/**/*.test.ts'],
+          include: ['{operator,runtime,router,local,cli,rpc,bench,tools,scripts,examples}/**/*.test.ts'],
         },
       },
       {

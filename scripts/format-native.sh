@@ -1,0 +1,10 @@
+#!/bin/sh
+# clang-format over the native sources; --fix rewrites them.
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PWD/node_modules/.bin:$PATH"
+export PATH
+mode='--dry-run --Werror'
+[ "${1:-}" = --fix ] && mode=-i
+# shellcheck disable=SC2086
+find runtime/native/src -name '*.cc' -o -name '*.h' | xargs clang-format --style=file $mode

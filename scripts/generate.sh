@@ -1,0 +1,28 @@
+#!/bin/sh
+# Regenerates gen/ from proto/ and crds/. With --check, fails when gen/ is not what they say.
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PWD/node_modules/.bin:$PATH"
+export PATH
+
+out=gen
+if [ "${1:-}" = --check ]; then
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+fi
+buf lint
+buf format --diff --exit-code >/dev/null || {
+  echo 'generate: proto files are not formatted; run: npx buf format -w' >&2
+  exit 1
+}
+buf generate --output "$out/.." --template "$(sed "s#out: gen/proto#out: $(basename "$out")/proto#" buf.gen.yaml)"
+buf build --as-file-descriptor-set -o "$out/descriptors.binpb"
+if [ -e tools/generate-crd-types.ts ]; then
+  node tools/generate-crd-types.ts --out "$out/crd"
+fi
+if [ "$out" != gen ]; then
+  diff -r "$out" gen || {
+    echo 'generate: gen/ is out of date; run: npm run generate' >&2
+    exit 1
+  }
+fi
