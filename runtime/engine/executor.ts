@@ -1,0 +1,80 @@
+// Runs one step's plan: the engine core decides, an executor computes.
+
+import type { Model } from './batch.ts';
+import { RankState } from './rank-state.ts';
+import type { RankStateOptions } from './rank-state.ts';
+import type { StepPlan } from './step-plan.ts';
+
+/** What a step computed for the L sequences that want logits, in the plan's order. */
+export type StepResult =
+  /** [L, vocabSize] float32, valid until the next execute. */
+  | { readonly logits: Float32Array }
+  /** [L] tokens already chosen (the simulated engine). */
+  | { readonly tokenIds: readonly number[] };
+
+export interface Executor {
+  /**
+   * inputIds: [T] token ids of the plan's sequences one after the other; pixels: of plan.encodeImages, uint8 RGB. Plans come in order, one at a time.
+   * Whatever it throws is fatal to the engine.
+   */
+  execute(
+    plan: StepPlan,
+    inputIds: Int32Array,
+    pixels: ReadonlyMap<number, Uint8Array>,
+  ): Promise<StepResult> | StepResult;
+}
+
+/** What only rank 0 has of a step. */
+export interface StepInputs {
+  readonly inputIds: Int32Array;
+  readonly pixels: ReadonlyMap<number, Uint8Array>;
+}
+
+/**
+ * One step on one rank: applies the plan, drops and encodes images, runs the forward pass. Collective: every rank calls it with the same plans in the
+ * same order, rank 0 with inputs, the others without. Returns the logits [L, vocabSize] on rank 0, undefined elsewhere; throws PlanMismatch.
+ */
+export function runStep(
+  state: RankState,
+  model: Model,
+  plan: StepPlan,
+  inputs: StepInputs | undefined,
+): Float32Array | undefined {
+  const batch = state.apply(plan);
+  if (inputs !== undefined) batch.inputIds.set(inputs.inputIds);
+  for (const image of plan.freeImages) model.freeImage(image);
+  for (const image of plan.encodeImages) model.encodeImage(image, inputs?.pixels.get(image));
+  return model.forward(batch);
+}
+
+export interface ModelExecutorOptions extends RankStateOptions {
+  readonly model: Model;
+  /** Called with each plan before its forward pass: rank 0 sends it to the other ranks here. */
+  readonly publish?: (plan: StepPlan) => void;
+  /** Called after the forward pass with rank 0's plan hash: compare it with the other ranks' and throw (or reject) when one differs. */
+  readonly verify?: (step: number, planHash: number) => Promise<void> | void;
+}
+
+/** Rank 0's executor: the model of this process, the other ranks kept in step through `publish` and `verify`. */
+export class ModelExecutor implements Executor {
+  readonly #options: ModelExecutorOptions;
+  readonly #state: RankState;
+
+  constructor(options: ModelExecutorOptions) {
+    this.#options = options;
+    this.#state = new RankState(options);
+  }
+
+  async execute(
+    plan: StepPlan,
+    inputIds: Int32Array,
+    pixels: ReadonlyMap<number, Uint8Array>,
+  ): Promise<StepResult> {
+    this.#options.publish?.(plan);
+    const logits = runStep(this.#state, this.#options.model, plan, { inputIds, pixels });
+    await this.#options.verify?.(plan.step, this.#state.planHash);
+    if (logits === undefined)
+      throw new Error(`step ${String(plan.step)}: the model gave no logits on rank 0`);
+    return { logits };
+  }
+}
