@@ -1,30 +1,22 @@
 // Draws the synthetic pictures that the demo model is trained on, shown with and measured by.
 // One generator for all three, so that what is measured is what was taught and never the same picture.
-import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import { askAbout, type Question } from './demo-questions.ts';
+import {
+  COLOURS,
+  PLACES,
+  SHAPES,
+  pick,
+  seededRandom,
+  shuffled,
+  type Colour,
+  type DrawnObject,
+  type Random,
+  type Shape,
+} from './demo-scene.ts';
 
 /** Training and evaluation draw from separate domains: equal seeds in different domains are unrelated pictures. */
 export type Domain = 'train' | 'eval';
-
-export const COLOURS = ['red', 'orange', 'yellow', 'green', 'blue', 'purple', 'black'] as const;
-export const SHAPES = ['circle', 'square', 'triangle', 'star', 'heart'] as const;
-/** The quarters of a picture in reading order; a picture holds at most one object in each. */
-export const PLACES = ['top left', 'top right', 'bottom left', 'bottom right'] as const;
-
-export type Colour = (typeof COLOURS)[number];
-export type Shape = (typeof SHAPES)[number];
-export type Place = (typeof PLACES)[number];
-
-/** One shape of a picture; centre and radius (of the circle around it) are in picture pixels. */
-export interface DrawnObject {
-  colour: Colour;
-  shape: Shape;
-  place: Place;
-  x: number;
-  y: number;
-  radius: number;
-}
 
 /** A picture with everything that can be asked about it; objects stand in reading order. */
 export interface Picture {
@@ -35,14 +27,11 @@ export interface Picture {
   questions: Question[];
 }
 
-/** A uniform number in [0, 1). */
-export type Random = () => number;
-
 /** Draws the picture of a seed: the same seed and domain always give the same picture. */
 export function drawPicture(seed: number, domain: Domain = 'eval'): Picture {
   const random = seededRandom(`${domain}:${seed}`);
-  const width = between(random, 240, 480);
-  const height = between(random, 240, 480);
+  const width = between(random, 288, 448);
+  const height = between(random, 288, 448);
   const objects = placeObjects(random, width, height);
   const svg =
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">` +
@@ -55,38 +44,6 @@ export function drawPicture(seed: number, domain: Domain = 'eval'): Picture {
 /** Rasterises a drawing to an RGB PNG. */
 export async function renderPicture(svg: string): Promise<Buffer> {
   return await sharp(Buffer.from(svg)).removeAlpha().png({ compressionLevel: 6 }).toBuffer();
-}
-
-/** A generator (sfc32) whose whole 128-bit state comes from the hash of a name. */
-export function seededRandom(name: string): Random {
-  const digest = createHash('sha256').update(name).digest();
-  let a = digest.readUInt32LE(0);
-  let b = digest.readUInt32LE(4);
-  let c = digest.readUInt32LE(8);
-  let counter = digest.readUInt32LE(12);
-  return () => {
-    const sum = (a + b + counter) | 0;
-    counter = (counter + 1) | 0;
-    a = b ^ (b >>> 9);
-    b = (c + (c << 3)) | 0;
-    c = (((c << 21) | (c >>> 11)) + sum) | 0;
-    return (sum >>> 0) / 2 ** 32;
-  };
-}
-
-/** An element of a non-empty list. */
-export function pick<T>(random: Random, list: readonly T[]): T {
-  const item = list[Math.floor(random() * list.length)];
-  if (item === undefined) throw new RangeError('cannot pick from an empty list');
-  return item;
-}
-
-/** The list in a random order; the argument stays as it is. */
-export function shuffled<T>(random: Random, list: readonly T[]): T[] {
-  return list
-    .map((item) => ({ item, key: random() }))
-    .sort((left, right) => left.key - right.key)
-    .map(({ item }) => item);
 }
 
 function between(random: Random, low: number, high: number): number {
@@ -139,7 +96,8 @@ function fill(random: Random, colour: Colour): string {
 }
 
 function background(random: Random): string {
-  const soft = () => `hsl(${between(random, 0, 359)},${between(random, 10, 40)}%,${between(random, 88, 97)}%)`;
+  const soft = () =>
+    `hsl(${between(random, 0, 359)},${between(random, 10, 40)}%,${between(random, 88, 97)}%)`;
   const from = soft();
   if (random() < 0.5) return `<rect width="100%" height="100%" fill="${from}"/>`;
   return (
@@ -149,20 +107,17 @@ function background(random: Random): string {
   );
 }
 
+/** The element and attributes that draw each shape, inside a circle of the radius around (x, y). */
+const OUTLINES: Record<Shape, (x: number, y: number, radius: number) => string> = {
+  circle: (x, y, radius) => `circle cx="${x}" cy="${y}" r="${radius}"`,
+  square: (x, y, radius) => `polygon points="${ring(x, y, [radius], 4, 45)}"`,
+  triangle: (x, y, radius) => `polygon points="${ring(x, y, [radius], 3, -90)}"`,
+  star: (x, y, radius) => `polygon points="${ring(x, y, [radius, radius * 0.42], 10, -90)}"`,
+  heart: (x, y, radius) => `path d="${heart(x, y, radius)}"`,
+};
+
 function outline({ shape, x, y, radius }: DrawnObject, angle: number, colour: string): string {
-  const paint = `fill="${colour}" transform="rotate(${angle} ${x} ${y})"`;
-  switch (shape) {
-    case 'circle':
-      return `<circle cx="${x}" cy="${y}" r="${radius}" ${paint}/>`;
-    case 'square':
-      return `<polygon points="${ring(x, y, [radius], 4, 45)}" ${paint}/>`;
-    case 'triangle':
-      return `<polygon points="${ring(x, y, [radius], 3, -90)}" ${paint}/>`;
-    case 'star':
-      return `<polygon points="${ring(x, y, [radius, radius * 0.42], 10, -90)}" ${paint}/>`;
-    case 'heart':
-      return `<path d="${heart(x, y, radius)}" ${paint}/>`;
-  }
+  return `<${OUTLINES[shape](x, y, radius)} fill="${colour}" transform="rotate(${angle} ${x} ${y})"/>`;
 }
 
 /** Corner points on a circle, taking the radii in turn: one radius makes a polygon, two make a star. */

@@ -7,10 +7,9 @@ import {
   seededRandom,
   type Colour,
   type DrawnObject,
-  type Picture,
   type Random,
   type Shape,
-} from './demo-pictures.ts';
+} from './demo-scene.ts';
 
 export const QUESTION_KINDS = ['colour', 'shape', 'count', 'position', 'presence', 'caption'] as const;
 export type QuestionKind = (typeof QUESTION_KINDS)[number];
@@ -40,7 +39,7 @@ export function askAbout(objects: readonly DrawnObject[], random: Random): Quest
 }
 
 /** One question of a picture, chosen by seed: first the kind, then one of that kind, so that all kinds weigh the same. */
-export function chooseQuestion({ questions }: Picture, seed: number): Question {
+export function chooseQuestion(questions: readonly Question[], seed: number): Question {
   const random = seededRandom(`question:${seed}`);
   const kind = pick(
     random,
@@ -76,7 +75,9 @@ function shapeQuestions(objects: readonly DrawnObject[], random: Random): Questi
     question: pick(random, [`What shape is ${colour}?`, `Which shape is ${colour}?`]),
     answer,
   });
-  const questions = unique(objects, 'colour').map(({ shape, colour }) => ask(colour, sentence(`the ${shape}`)));
+  const questions = unique(objects, 'colour').map(({ shape, colour }) =>
+    ask(colour, sentence(`the ${shape}`)),
+  );
   const missing = pick(random, absent(COLOURS, objects, 'colour'));
   return [...questions, ask(missing, `Nothing is ${missing}.`)];
 }
@@ -89,7 +90,10 @@ function countQuestions(objects: readonly DrawnObject[], random: Random): Questi
   });
   const howMany = (key: 'colour' | 'shape', value: string) =>
     objects.filter((object) => object[key] === value).length;
-  const shapes = [...new Set(objects.map(({ shape }) => shape)), pick(random, absent(SHAPES, objects, 'shape'))];
+  const shapes = [
+    ...new Set(objects.map(({ shape }) => shape)),
+    pick(random, absent(SHAPES, objects, 'shape')),
+  ];
   const colours = [
     ...new Set(objects.map(({ colour }) => colour)),
     pick(random, absent(COLOURS, objects, 'colour')),
@@ -159,7 +163,10 @@ function missingName(objects: readonly DrawnObject[], random: Random): string {
   const names = colours.flatMap((colour) => shapes.map((shape) => nameOf({ colour, shape })));
   const missing = names.filter((name) => !present.has(name));
   if (missing.length > 0) return pick(random, missing);
-  return pick(random, absent(SHAPES, objects, 'shape').map((shape) => nameOf({ colour: pick(random, COLOURS), shape })));
+  return pick(
+    random,
+    absent(SHAPES, objects, 'shape').map((shape) => nameOf({ colour: pick(random, COLOURS), shape })),
+  );
 }
 
 function nameOf({ colour, shape }: { colour: Colour; shape: Shape }): string {

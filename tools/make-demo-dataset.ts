@@ -38,7 +38,7 @@ for (let first = firstSeed; first < firstSeed + count; first += 16) {
   );
   for (const { seed, picture, png } of batch) {
     const { width, height, objects, questions } = picture;
-    const chosen = chooseQuestion(picture, seed);
+    const chosen = chooseQuestion(questions, seed);
     const line = { seed, offset, length: png.length, width, height, objects, questions, chosen };
     lines.write(`${JSON.stringify(line)}\n`);
     if (!pixels.write(png)) await once(pixels, 'drain');
