@@ -1,0 +1,127 @@
+// One rank of the whole model: pictures are encoded once and kept as rows, then put in place of their tokens when the language model
+// reaches them.
+
+import type { Batch, Model } from '../engine/batch.ts';
+import type { Native, Tensor } from '../native/index.ts';
+import type { ModelConfig } from './config.ts';
+import { KvCache, type KvCacheOptions } from './kv-cache.ts';
+import { LlamaDecoder } from './llama.ts';
+import type { Weights } from './loader.ts';
+import type { RankContext, Taps } from './parallel.ts';
+import { localVisionHeads, localVocab } from './partition.ts';
+import { Projector } from './projector.ts';
+import type { WeightDType } from './tensor-plan.ts';
+import { VisionTower } from './vision.ts';
+
+export interface InternVLOptions {
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly dtype: WeightDType;
+  readonly kvCache: KvCacheOptions;
+  /** Called once per layer. */
+  readonly progress?: (() => void) | undefined;
+  /** Sees intermediate tensors; for tests. */
+  readonly taps?: Taps | undefined;
+}
+
+/**
+ * The model on one rank. The group's collective must be connected before the first call when worldSize > 1. A call that throws leaves the
+ * ranks out of step: the group is then lost.
+ */
+export class InternVL implements Model {
+  readonly vocabSize: number;
+  readonly #context: RankContext;
+  readonly #config: ModelConfig;
+  readonly #weights: Weights;
+  readonly #cache: KvCache;
+  readonly #vision: VisionTower;
+  readonly #projector: Projector;
+  readonly #language: LlamaDecoder;
+  /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
+  readonly #images = new Map<number, Tensor>();
+
+  /** Takes over the weights: close() frees them. */
+  constructor(native: Native, config: ModelConfig, weights: Weights, options: InternVLOptions) {
+    const { rank, worldSize, dtype, kvCache, progress, taps } = options;
+    this.#context = { native, dtype, rank, worldSize, progress, taps };
+    this.#config = config;
+    this.#weights = weights;
+    this.vocabSize = config.llm.vocabSize;
+    this.#cache = new KvCache(native, config.llm, worldSize, dtype, kvCache);
+    const heads = localVisionHeads(config, worldSize);
+    this.#vision = new VisionTower(this.#context, config.vision, heads, weights);
+    this.#projector = new Projector(this.#context, config, weights);
+    const vocab = localVocab(config, worldSize);
+    this.#language = new LlamaDecoder(this.#context, config.llm, vocab, weights, this.#cache);
+  }
+
+  encodeImage(image: number, pixels: Uint8Array | undefined): void {
+    const { native, dtype, rank } = this.#context;
+    if (this.#images.has(image)) throw new RangeError(`picture ${image} is already encoded`);
+    const bytes = 3 * this.#config.vision.imageSize ** 2;
+    const shared = rank === 0 ? pixels : new Uint8Array(bytes);
+    if (shared?.length !== bytes)
+      throw new RangeError(`picture ${image} has ${shared?.length ?? 0} bytes of pixels, not ${bytes}`);
+    native.broadcast(shared, 0);
+    const mark = native.mark();
+    try {
+      const hidden = this.#vision.encode(shared); // [patches + 1, vision width]
+      const projected = this.#projector.project(hidden); // [imageTokens, H]
+      const kept = native.allocate(dtype, [this.#config.imageTokens, this.#config.llm.hiddenSize]);
+      this.#images.set(image, kept);
+      native.copyRows(kept, 0, projected, 0, this.#config.imageTokens);
+    } finally {
+      native.release(mark);
+    }
+  }
+
+  freeImage(image: number): void {
+    const kept = this.#images.get(image);
+    if (kept === undefined) return;
+    this.#images.delete(image);
+    this.#context.native.free(kept);
+  }
+
+  forward(batch: Batch): Float32Array | undefined {
+    const { native, rank, taps } = this.#context;
+    native.broadcast(batch.inputIds, 0);
+    const mark = native.mark();
+    try {
+      const x = this.#language.embed(batch.inputIds); // [T, H]
+      this.#mergeImages(x, batch);
+      taps?.('merged', x);
+      this.#language.decode(x, batch); // [T, H]
+      const wanted = batch.logitRows.length;
+      const logits = wanted > 0 ? this.#language.logits(x, batch.logitRows) : undefined; // [L, tp * ceil(V / tp)]
+      return rank === 0 ? this.#readLogits(logits, wanted) : undefined;
+    } finally {
+      native.release(mark);
+    }
+  }
+
+  close(): void {
+    for (const image of [...this.#images.keys()]) this.freeImage(image);
+    this.#cache.free();
+    this.#weights.free();
+  }
+
+  /** Overwrites the rows of image tokens in x [T, H]. */
+  #mergeImages(x: Tensor, batch: Batch): void {
+    for (const { image, sourceRow, targetRow, count } of batch.imageRows) {
+      const embeddings = this.#images.get(image);
+      if (embeddings === undefined) throw new RangeError(`picture ${image} is not encoded`);
+      this.#context.native.copyRows(x, targetRow, embeddings, sourceRow, count);
+    }
+  }
+
+  /** Logits [L, tp * ceil(V / tp)] -> [L, V]: the padding of the vocabulary stands at the end of each row. */
+  #readLogits(logits: Tensor | undefined, rows: number): Float32Array {
+    if (logits === undefined) return new Float32Array(0);
+    const padded = this.#context.native.readFloat32(logits);
+    const stride = padded.length / rows;
+    if (stride === this.vocabSize) return padded;
+    for (let row = 1; row < rows; row++)
+      padded.copyWithin(row * this.vocabSize, row * stride, row * stride + this.vocabSize);
+    return padded.subarray(0, rows * this.vocabSize);
+  }
+}
