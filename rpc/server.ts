@@ -1,0 +1,105 @@
+// A gRPC server as every process here runs it: health, reflection, size limits, guarded handlers, a bounded shutdown.
+
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { loadFileDescriptorSetFromBuffer, loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation, protoPath as healthProtoPath } from 'grpc-health-check';
+import { formatAddress, parseAddress } from './address.ts';
+import { bindError } from './bind-error.ts';
+import { guardHandlers, refuseUndecodable, tolerantDefinition } from './guard.ts';
+import { describeError } from './log.ts';
+import type { Logger } from './log.ts';
+
+export interface ServedService {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+}
+
+export interface ServerOptions {
+  /** Largest message received or sent, in bytes; a larger one ends its call with RESOURCE_EXHAUSTED. */
+  readonly maxMessageBytes: number;
+  readonly services: readonly ServedService[];
+  /** A serialized FileDescriptorSet that holds the services (gen/descriptors.binpb): what reflection answers from. */
+  readonly descriptors: Buffer;
+  readonly logger?: Logger;
+}
+
+export interface RpcServer {
+  /** Starts to listen and returns HOST:PORT with the port that was bound. Throws PortInUse or BindError. */
+  bind(address: string): Promise<string>;
+  /** Health of the server ('') and of each of its services together. All start as NOT_SERVING. */
+  setServing(serving: boolean): void;
+  /** Takes no new connection, lets live calls end, and cuts what is left after graceMs. Never rejects. */
+  shutdown(graceMs: number): Promise<void>;
+}
+
+/** Creates a server with grpc.health.v1 and reflection beside the given services. */
+export function createServer(options: ServerOptions): RpcServer {
+  const server = new Server({
+    'grpc.max_receive_message_length': options.maxMessageBytes,
+    'grpc.max_send_message_length': options.maxMessageBytes,
+    'grpc.keepalive_time_ms': 30_000,
+    'grpc.keepalive_timeout_ms': 10_000,
+    'grpc.max_concurrent_streams': 4096,
+    'grpc.enable_channelz': 0,
+    interceptors: [refuseUndecodable],
+  });
+  const names = options.services.map(({ definition }) => serviceName(definition));
+  for (const { definition, implementation } of options.services) {
+    server.addService(
+      tolerantDefinition(definition),
+      guardHandlers(definition, implementation, (id, err) =>
+        options.logger?.error('internal error', { id, err: describeError(err) }),
+      ),
+    );
+  }
+  const health = new HealthImplementation();
+  const setServing = (serving: boolean): void => {
+    for (const name of ['', ...names]) health.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
+  };
+  setServing(false);
+  health.addToServer(server);
+  addReflection(server, options.descriptors, names);
+  return {
+    bind: (address) => bind(server, address),
+    setServing,
+    shutdown: (graceMs) => shutdown(server, graceMs),
+  };
+}
+
+function serviceName(definition: ServiceDefinition): string {
+  const path = Object.values(definition)[0]?.path ?? '';
+  return path.split('/')[1] ?? '';
+}
+
+function addReflection(server: Server, descriptors: Buffer, names: readonly string[]): void {
+  const packages = {
+    ...loadFileDescriptorSetFromBuffer(descriptors),
+    ...loadSync(healthProtoPath, { keepCase: true }),
+  };
+  new ReflectionService(packages, { services: [...names, 'grpc.health.v1.Health'] }).addToServer(server);
+}
+
+function bind(server: Server, address: string): Promise<string> {
+  const { host } = parseAddress(address);
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, ServerCredentials.createInsecure(), (err, port) => {
+      if (err) reject(bindError(address, err));
+      else resolve(formatAddress({ host, port }));
+    });
+  });
+}
+
+function shutdown(server: Server, graceMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, graceMs);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,176 @@
+// One writer per stream. grpc-js buffers without bound when the false of `write()` is ignored, and after a cancel `drain` never comes:
+// the writer queues behind the transport up to a cap in bytes and age, and a peer that reads too slowly is cut off instead of
+// filling this process's memory.
+
+import { status } from '@grpc/grpc-js';
+import { RpcError, toServiceError } from './status.ts';
+
+/** What the writer needs of a grpc-js stream, at either end. */
+export interface WritableCall<T> {
+  write(message: T): boolean;
+  end(): void;
+  on(event: string, listener: () => void): unknown;
+  emit(event: string, ...args: unknown[]): boolean;
+  /** Present at the client's end. */
+  cancel?(): void;
+}
+
+export interface WriterOptions<T> {
+  /** Bytes a message takes on the wire; asked only for messages that have to queue. */
+  readonly byteLength: (message: T) => number;
+  /** Most bytes that may queue behind the transport. Default 8 MiB: seconds of tokens for hundreds of sequences. */
+  readonly maxBytes?: number;
+  /** Longest time without the transport taking anything, in milliseconds. Default 30 s: longer than a network hiccup. */
+  readonly maxAgeMs?: number;
+}
+
+const DEFAULT_MAX_BYTES = 8 << 20;
+const DEFAULT_MAX_AGE_MS = 30_000;
+/** How long a cut-off peer has to take what is buffered and read its status before the stream is reset. */
+const RESET_AFTER_MS = 1_000;
+const HTTP2_ENHANCE_YOUR_CALM = 0xb; // gRPC maps it to RESOURCE_EXHAUSTED
+
+/** Writes messages in order with bounded memory. */
+export class StreamWriter<T> {
+  readonly #call: WritableCall<T>;
+  readonly #byteLength: (message: T) => number;
+  readonly #maxBytes: number;
+  readonly #maxAgeMs: number;
+  readonly #queue: { message: T; bytes: number }[] = [];
+  #queuedBytes = 0;
+  #blocked = false; // the transport has said false and not drained since
+  #ending = false;
+  #over = false;
+  #timer: NodeJS.Timeout | undefined;
+  #waiters: ((open: boolean) => void)[] = [];
+
+  constructor(call: WritableCall<T>, options: WriterOptions<T>) {
+    this.#call = call;
+    this.#byteLength = options.byteLength;
+    this.#maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
+    this.#maxAgeMs = options.maxAgeMs ?? DEFAULT_MAX_AGE_MS;
+    call.on('drain', () => this.#drained());
+    for (const event of ['cancelled', 'close', 'error', 'finish']) call.on(event, () => this.#finish());
+  }
+
+  /** True until the stream is ended, cancelled, failed or cut off. */
+  get open(): boolean {
+    return !this.#over && !this.#ending;
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Sends a message, or queues it; false when the stream is over and the message dropped. */
+  write(message: T): boolean {
+    if (!this.open) return false;
+    if (!this.#blocked) {
+      this.#send(message);
+      return true;
+    }
+    const bytes = this.#byteLength(message);
+    if (this.#queuedBytes + bytes > this.#maxBytes) {
+      this.#cutOff(`${this.#queuedBytes + bytes} bytes wait for the reader, more than ${this.#maxBytes}`);
+      return false;
+    }
+    this.#queue.push({ message, bytes });
+    this.#queuedBytes += bytes;
+    return true;
+  }
+
+  /** Resolves true once the transport takes messages again, false when the stream is over: a producer that can wait awaits it between messages. */
+  ready(): Promise<boolean> {
+    if (!this.open) return Promise.resolve(false);
+    if (!this.#blocked) return Promise.resolve(true);
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** Ends the stream after everything queued has been sent. */
+  end(): void {
+    if (this.#over || this.#ending) return;
+    this.#ending = true;
+    if (!this.#blocked) this.#call.end();
+  }
+
+  /** Ends the stream with an error now; what is queued is dropped. At the client's end the call is cancelled. */
+  fail(error: RpcError): void {
+    if (this.#over) return;
+    this.#finish();
+    abortCall(this.#call, error);
+  }
+
+  #send(message: T): void {
+    if (this.#call.write(message)) return;
+    this.#blocked = true;
+    this.#timer = setTimeout(
+      () => this.#cutOff(`the reader took nothing for ${this.#maxAgeMs} ms`),
+      this.#maxAgeMs,
+    ).unref();
+  }
+
+  #drained(): void {
+    if (this.#over || !this.#blocked) return;
+    clearTimeout(this.#timer);
+    this.#blocked = false;
+    let sent = 0;
+    for (; sent < this.#queue.length && !this.#blocked; sent++) {
+      const entry = this.#queue[sent]!;
+      this.#queuedBytes -= entry.bytes;
+      this.#send(entry.message);
+    }
+    this.#queue.splice(0, sent);
+    if (this.#blocked) return;
+    if (this.#ending) this.#call.end();
+    this.#wake(true);
+  }
+
+  #cutOff(why: string): void {
+    this.fail(new RpcError(status.RESOURCE_EXHAUSTED, 'SLOW_READER', `the stream was cut off: ${why}`));
+  }
+
+  #finish(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#queue.length = 0;
+    this.#queuedBytes = 0;
+    this.#wake(false);
+  }
+
+  #wake(open: boolean): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake(open);
+  }
+}
+
+/** Ends a stream with an error; a server's stream whose peer does not even read that is reset, which frees what it buffers. */
+export function abortCall<T>(call: WritableCall<T>, error: RpcError): void {
+  if (call.cancel) {
+    call.cancel();
+    return;
+  }
+  call.emit('error', toServiceError(error));
+  const http2 = http2StreamOf(call);
+  if (!http2) return;
+  const timer = setTimeout(() => http2.close(HTTP2_ENHANCE_YOUR_CALM), RESET_AFTER_MS).unref();
+  http2.once('close', () => clearTimeout(timer));
+}
+
+interface Http2Stream {
+  close(code: number): void;
+  once(event: 'close', listener: () => void): unknown;
+}
+
+// grpc-js has no public way to reset a server's stream; when its insides change, the status alone has to do.
+function http2StreamOf(call: object): Http2Stream | undefined {
+  const inner: unknown = 'call' in call ? call.call : undefined;
+  let at = inner;
+  for (let depth = 0; depth < 4 && typeof at === 'object' && at !== null; depth++) {
+    if ('stream' in at && typeof at.stream === 'object' && at.stream !== null && 'close' in at.stream) {
+      return at.stream as Http2Stream;
+    }
+    at = 'nextCall' in at ? at.nextCall : undefined; // past interceptors
+  }
+  return undefined;
+}
