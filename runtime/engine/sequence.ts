@@ -38,6 +38,8 @@ export class Sequence {
   cachedTokens = 0;
   /** Block i holds tokens [i * blockSize, (i + 1) * blockSize). */
   readonly blockTable: number[] = [];
+  /** Leading entries of blockTable that the ranks have been told. */
+  numPublishedBlocks = 0;
   /** The ranks have it in their mirrors and must be told when it ends. */
   knownToRanks = false;
   /** Microseconds of the engine's clock; undefined = not reached. */

@@ -1,0 +1,278 @@
+// The step loop: schedule, execute, sample, report. It runs where the executor runs (the engine's worker thread, or the main thread when
+// simulated) and talks to the outside by submit, abort and one StepOutput per step.
+
+import { fitProblem } from './admission.ts';
+import type {
+  EngineInfo,
+  EngineLoad,
+  FinishReason,
+  FinishedSequence,
+  StepOutput,
+  Submission,
+  TokenLogprob,
+} from './engine.ts';
+import type { Executor, StepResult } from './executor.ts';
+import { Sampler } from './sampler.ts';
+import { Scheduler } from './scheduler.ts';
+import type { EndedSequence, ScheduledStep, SchedulerLimits, TokenChoice } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+
+/** What an operator of the engine chooses; everything else follows from the model and its memory. */
+export interface EngineTuning {
+  /** Token budget of a step. */
+  readonly maxBatchedTokens: number;
+  /** Submissions waiting at most; a further one ends with 'error'. */
+  readonly maxWaiting: number;
+  readonly maxImageEncodes: number;
+  readonly maxEncodedImages: number;
+  readonly agingSteps: number;
+}
+
+export const DEFAULT_TUNING: EngineTuning = {
+  maxBatchedTokens: 2048,
+  maxWaiting: 4096,
+  maxImageEncodes: 2,
+  maxEncodedImages: 32,
+  agingSteps: 1000,
+};
+
+export interface EngineCoreOptions {
+  readonly info: EngineInfo;
+  readonly tuning: EngineTuning;
+  readonly executor: Executor;
+  /** Microseconds of a clock that never goes back. */
+  readonly now: () => number;
+  /** The seed of a sequence that was submitted without one. */
+  readonly randomSeed: () => bigint;
+}
+
+/** A handle was submitted while it was live. */
+export class DuplicateHandle extends Error {
+  override readonly name = 'DuplicateHandle';
+  readonly code = 'duplicate_handle';
+
+  constructor(handle: number) {
+    super(
+      `handle ${String(handle)} was submitted while it is live: choose handles that are unique among live sequences`,
+    );
+  }
+}
+
+/** Owns the sequences of one replica. Every submitted handle ends exactly once in some output's `finished`, unless step throws. */
+export class EngineCore {
+  readonly #options: EngineCoreOptions;
+  readonly #scheduler: Scheduler;
+  readonly #sampler: Sampler;
+  readonly #live = new Map<number, Sequence>();
+  #arrivals = 0;
+  #steps = 0;
+  #stepUs = 0;
+  #wake: (() => void) | undefined;
+
+  constructor(options: EngineCoreOptions) {
+    const { info, tuning } = options;
+    const limits: SchedulerLimits = {
+      kvBlocks: info.kvBlocks,
+      blockSize: info.blockSize,
+      maxModelLength: info.maxModelLength,
+      maxSequences: info.maxSequences,
+      maxBatchedTokens: tuning.maxBatchedTokens,
+      maxImageEncodes: tuning.maxImageEncodes,
+      maxEncodedImages: tuning.maxEncodedImages,
+      agingSteps: tuning.agingSteps,
+    };
+    this.#options = options;
+    this.#scheduler = new Scheduler(limits);
+    this.#sampler = new Sampler(info.vocabSize);
+  }
+
+  /** Accepts submissions, also while a step is under way; one that cannot be served ends with 'error' in the next output. Throws DuplicateHandle, taking none. */
+  submit(submissions: readonly Submission[]): void {
+    const handles = new Set<number>();
+    for (const { handle } of submissions) {
+      if (this.#live.has(handle) || handles.has(handle)) throw new DuplicateHandle(handle);
+      handles.add(handle);
+    }
+    for (const submission of submissions) {
+      const seed = submission.sampling.seed ?? this.#options.randomSeed();
+      const sequence = new Sequence(submission, this.#arrivals, seed, this.#options.now());
+      this.#arrivals += 1;
+      this.#live.set(sequence.handle, sequence);
+      const problem = this.#problemOf(submission);
+      if (problem === undefined) this.#scheduler.add(sequence);
+      else this.#scheduler.end(sequence, 'error', undefined, problem);
+    }
+    this.#wake?.();
+  }
+
+  /** Ends sequences with 'abort', also while a step is under way; unknown and finished handles are left alone. */
+  abort(handles: readonly number[]): void {
+    for (const handle of handles) {
+      const sequence = this.#live.get(handle);
+      if (sequence !== undefined) this.#scheduler.end(sequence, 'abort');
+    }
+    this.#wake?.();
+  }
+
+  /** Ends everything; returns the output that says so, undefined when nothing was live. */
+  abortAll(): StepOutput | undefined {
+    this.abort([...this.#live.keys()]);
+    return this.#output([], undefined);
+  }
+
+  /** Some sequence is live. */
+  get hasWork(): boolean {
+    return this.#live.size > 0;
+  }
+
+  load(): EngineLoad {
+    const scheduler = this.#scheduler;
+    return {
+      running: scheduler.numRunning,
+      waiting: scheduler.numWaiting,
+      waitingUncachedTokens: scheduler.waitingUncachedTokens,
+      kvBlocksUsed: scheduler.numBlocksUsed,
+      kvBlocks: this.#options.info.kvBlocks,
+      stepUs: this.#stepUs,
+    };
+  }
+
+  /** Runs one step; undefined when there was nothing to run or to report. What it throws is fatal: the engine must not be used further. */
+  async step(): Promise<StepOutput | undefined> {
+    const startUs = this.#options.now();
+    const step = this.#scheduler.schedule();
+    if (step === undefined) return this.#output([], undefined);
+    for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
+    const result = await this.#options.executor.execute(step.plan, step.inputIds, step.pixels);
+    const logprobs: TokenLogprobs = new Map();
+    const choices = this.#choose(step, result, logprobs);
+    const nowUs = this.#options.now();
+    this.#stepUs = Math.round(nowUs - startUs);
+    for (const sequence of step.sampling) {
+      if (sequence.state !== 'finished') sequence.firstTokenUs ??= nowUs;
+    }
+    return this.#output(this.#scheduler.postprocess(step, choices), logprobs);
+  }
+
+  /**
+   * Steps until the signal aborts, then ends what is left with 'abort'. Between steps the event loop turns once, so that messages get in;
+   * without work it sleeps until submit or abort. Rejects with whatever a step throws.
+   */
+  async run(signal: AbortSignal, emit: (output: StepOutput) => void): Promise<void> {
+    const onAbort = (): void => this.#wake?.();
+    signal.addEventListener('abort', onAbort);
+    try {
+      while (!signal.aborted) {
+        if (!this.hasWork) await this.#sleep(signal);
+        else {
+          const output = await this.step();
+          if (output !== undefined) emit(output);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      }
+      const last = this.abortAll();
+      if (last !== undefined) emit(last);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Throws unless blocks, images and live handles are accounted for; for tests. */
+  checkInvariants(): void {
+    this.#scheduler.checkInvariants();
+  }
+
+  async #sleep(signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (signal.aborted || this.hasWork) resolve();
+    });
+    this.#wake = undefined;
+  }
+
+  #problemOf(submission: Submission): string | undefined {
+    const { maxWaiting } = this.#options.tuning;
+    if (this.#scheduler.numWaiting >= maxWaiting) {
+      return `${String(maxWaiting)} sequences are waiting already: submit against credits`;
+    }
+    return fitProblem(submission, this.#options.info)?.message;
+  }
+
+  #choose(step: ScheduledStep, result: StepResult, logprobs: TokenLogprobs): TokenChoice[] {
+    const { vocabSize } = this.#options.info;
+    const rows = 'logits' in result ? result.logits.length / vocabSize : result.tokenIds.length;
+    if (rows !== step.sampling.length) {
+      throw new Error(
+        `step ${String(step.plan.step)}: the executor gave ${String(rows)} rows for ${String(step.sampling.length)} sequences`,
+      );
+    }
+    return step.sampling.map((sequence, row) => {
+      if (sequence.state === 'finished') return { tokenId: 0 }; // aborted during the step, passed over in postprocess
+      if (!('logits' in result)) {
+        const tokenId = result.tokenIds[row] ?? 0;
+        if (sequence.logprobs !== undefined) logprobs.set(sequence, certain(tokenId, sequence.logprobs));
+        return { tokenId };
+      }
+      const sampled = this.#sampler.sample({
+        logits: result.logits.subarray(row * vocabSize, (row + 1) * vocabSize),
+        tokens: sequence.tokens,
+        promptLength: sequence.promptLength,
+        params: sequence.sampling,
+        seed: sequence.seed,
+        logprobs: sequence.logprobs,
+      });
+      if ('error' in sampled) return sampled;
+      if (sampled.logprob !== undefined) logprobs.set(sequence, sampled.logprob);
+      return { tokenId: sampled.tokenId };
+    });
+  }
+
+  #output(
+    delivered: readonly { readonly sequence: Sequence; readonly tokenId: number }[],
+    logprobs: TokenLogprobs | undefined,
+  ): StepOutput | undefined {
+    const ended = this.#scheduler.takeEnded();
+    if (delivered.length === 0 && ended.length === 0) return undefined;
+    for (const { sequence } of ended) this.#live.delete(sequence.handle);
+    const withLogprobs = delivered.flatMap(({ sequence }) => {
+      const logprob = logprobs?.get(sequence);
+      return logprob === undefined ? [] : [{ handle: sequence.handle, tokens: [logprob] }];
+    });
+    const nowUs = this.#options.now();
+    this.#steps += 1;
+    return {
+      step: this.#steps,
+      handles: delivered.map(({ sequence }) => sequence.handle),
+      counts: delivered.map(() => 1),
+      tokenIds: delivered.map(({ tokenId }) => tokenId),
+      logprobs: withLogprobs,
+      finished: ended.map((end) => finishedSequence(end, nowUs)),
+      load: this.load(),
+    };
+  }
+}
+
+type TokenLogprobs = Map<Sequence, TokenLogprob>;
+
+/** Of an executor that chooses tokens itself: a distribution of one token. */
+function certain(tokenId: number, count: number): TokenLogprob {
+  return { tokenId, logprob: 0, top: count > 0 ? [{ tokenId, logprob: 0 }] : [] };
+}
+
+function finishedSequence(
+  { sequence, reason, matchedStopTokenId, message }: EndedSequence,
+  nowUs: number,
+): FinishedSequence {
+  const since = (us: number | undefined): number =>
+    us === undefined ? 0 : Math.round(us - sequence.submittedUs);
+  return {
+    handle: sequence.handle,
+    reason: reason satisfies FinishReason,
+    matchedStopTokenId,
+    cachedTokens: sequence.cachedTokens,
+    queueUs: since(sequence.scheduledUs ?? nowUs),
+    firstTokenUs: since(sequence.firstTokenUs),
+    totalUs: since(nowUs),
+    message,
+  };
+}

@@ -1,0 +1,398 @@
+// What the next step computes. There are no phases: every sequence has numComputed tokens in the cache and catches up with the tokens it
+// knows, under one token budget a step. A decode is a sequence with one token to catch up, a prefill one with many, a preempted sequence one
+// that starts over. Plain decisions over plain state: no clock, no I/O, no native code.
+//
+// What must hold after each step: blocks are free or in exactly one table; the step's tokens are within the budget; the best-ranked running sequence
+// can always go on (it preempts the others), so that every sequence ends.
+
+import { blockHash, rootHash } from './block-hash.ts';
+import type { BlockImage } from './block-hash.ts';
+import { BlockManager } from './block-manager.ts';
+import { EncodedImages } from './encoded-images.ts';
+import type { EncodedImageLimits } from './encoded-images.ts';
+import type { FinishReason } from './engine.ts';
+import type { Sequence } from './sequence.ts';
+import type { ImageRows, ScheduledSequence, StepPlan } from './step-plan.ts';
+
+export interface SchedulerLimits extends EncodedImageLimits {
+  readonly kvBlocks: number;
+  /** Tokens a block. */
+  readonly blockSize: number;
+  /** Prompt and generated tokens of one sequence. */
+  readonly maxModelLength: number;
+  /** The token budget of a step; at least maxSequences, so that every decode gets its token. */
+  readonly maxBatchedTokens: number;
+  /** Sequences running at once. */
+  readonly maxSequences: number;
+  /** A sequence that has waited this many steps goes before all that have not, whatever their priority. */
+  readonly agingSteps: number;
+}
+
+/** A plan with what only rank 0 needs of it. */
+export interface ScheduledStep {
+  readonly plan: StepPlan;
+  /** [T] */
+  readonly inputIds: Int32Array;
+  /** Of plan.encodeImages. */
+  readonly pixels: ReadonlyMap<number, Uint8Array>;
+  /** plan.sequences, in order. */
+  readonly sequences: readonly Sequence[];
+  /** Those that want logits, in order: one choice each is due in postprocess. */
+  readonly sampling: readonly Sequence[];
+}
+
+export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
+
+export interface EndedSequence {
+  readonly sequence: Sequence;
+  readonly reason: FinishReason;
+  readonly matchedStopTokenId: number | undefined;
+  /** Set when reason is 'error'. */
+  readonly message: string | undefined;
+}
+
+/** The step being planned: tokens per chosen sequence. Nothing in it is final, a chosen sequence can still be preempted. */
+interface Draft {
+  budget: number;
+  readonly chosen: Map<Sequence, number>;
+  preempted: boolean;
+}
+
+/** Decides who runs; owns the sequences from add to their end. */
+export class Scheduler {
+  readonly #limits: SchedulerLimits;
+  readonly #blocks: BlockManager;
+  readonly #images: EncodedImages;
+  readonly #waiting = new Set<Sequence>();
+  readonly #running = new Set<Sequence>();
+  /** Told to the ranks in the next plan. */
+  #finished: number[] = [];
+  #preempted: number[] = [];
+  #ended: EndedSequence[] = [];
+  #step = 0;
+
+  /** Throws RangeError for limits that cannot work. */
+  constructor(limits: SchedulerLimits) {
+    for (const [name, value] of Object.entries(limits) as [string, number][]) {
+      if (!Number.isSafeInteger(value) || value < 1) {
+        throw new RangeError(`${name} is ${String(value)}: it must be a whole number of at least 1`);
+      }
+    }
+    if (limits.maxBatchedTokens < limits.maxSequences) {
+      throw new RangeError(
+        `maxBatchedTokens is ${String(limits.maxBatchedTokens)}: it must be at least maxSequences, ${String(limits.maxSequences)}`,
+      );
+    }
+    this.#limits = limits;
+    this.#blocks = new BlockManager(limits.kvBlocks, limits.blockSize);
+    this.#images = new EncodedImages(limits);
+  }
+
+  get numWaiting(): number {
+    return this.#waiting.size;
+  }
+
+  get numRunning(): number {
+    return this.#running.size;
+  }
+
+  get numBlocksUsed(): number {
+    return this.#blocks.numUsed;
+  }
+
+  /** Prompt tokens of accepted sequences that are still to be computed. */
+  get waitingUncachedTokens(): number {
+    let tokens = 0;
+    for (const sequence of this.#waiting) tokens += sequence.promptLength;
+    for (const sequence of this.#running) tokens += Math.max(0, sequence.promptLength - sequence.numComputed);
+    return tokens;
+  }
+
+  add(sequence: Sequence): void {
+    sequence.waitingSince = this.#step;
+    this.#waiting.add(sequence);
+  }
+
+  /** Ends a sequence at any time, also between its plan and the result; one that has ended is left alone. */
+  end(sequence: Sequence, reason: FinishReason, matchedStopTokenId?: number, message?: string): void {
+    if (sequence.state === 'finished') return;
+    this.#waiting.delete(sequence);
+    this.#running.delete(sequence);
+    this.#release(sequence);
+    sequence.state = 'finished';
+    if (sequence.knownToRanks) {
+      this.#preempted = this.#preempted.filter((handle) => handle !== sequence.handle);
+      this.#finished.push(sequence.handle);
+    }
+    this.#ended.push({ sequence, reason, matchedStopTokenId, message });
+  }
+
+  /** The sequences that have ended since the last call. */
+  takeEnded(): EndedSequence[] {
+    const ended = this.#ended;
+    this.#ended = [];
+    return ended;
+  }
+
+  /** The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. */
+  schedule(): ScheduledStep | undefined {
+    this.#images.beginStep();
+    this.#promoteOverdue();
+    const draft: Draft = { budget: this.#limits.maxBatchedTokens, chosen: new Map(), preempted: false };
+    this.#chooseRunning(draft);
+    if (!draft.preempted) this.#chooseWaiting(draft);
+    return draft.chosen.size === 0 ? undefined : this.#commit(draft.chosen);
+  }
+
+  /** Takes the tokens chosen for step.sampling and returns those to deliver. Sequences that ended meanwhile are passed over. */
+  postprocess(
+    step: ScheduledStep,
+    choices: readonly TokenChoice[],
+  ): { readonly sequence: Sequence; readonly tokenId: number }[] {
+    if (choices.length !== step.sampling.length) {
+      throw new RangeError(
+        `step ${String(step.plan.step)}: ${String(choices.length)} tokens for ${String(step.sampling.length)} sequences`,
+      );
+    }
+    const delivered: { sequence: Sequence; tokenId: number }[] = [];
+    for (const [index, sequence] of step.sampling.entries()) {
+      const choice = choices[index];
+      if (choice === undefined || sequence.state === 'finished') continue;
+      if ('error' in choice) {
+        this.end(sequence, 'error', undefined, choice.error);
+        continue;
+      }
+      const { stopTokenIds, minTokens, maxTokens } = sequence.sampling;
+      if (sequence.numGenerated >= minTokens && stopTokenIds.includes(choice.tokenId)) {
+        this.end(sequence, 'stop', choice.tokenId);
+        continue;
+      }
+      sequence.append(choice.tokenId);
+      delivered.push({ sequence, tokenId: choice.tokenId });
+      if (sequence.numGenerated >= maxTokens || sequence.numTokens >= this.#limits.maxModelLength) {
+        this.end(sequence, 'length');
+      }
+    }
+    return delivered;
+  }
+
+  /** Throws when blocks, references or images are not accounted for; for tests. */
+  checkInvariants(): void {
+    const live = [...this.#waiting, ...this.#running];
+    this.#blocks.checkInvariants(live.map((sequence) => sequence.blockTable));
+    const held = new Set(live.flatMap((sequence) => sequence.images.map((image) => image.encoded)));
+    held.delete(undefined);
+    if (held.size !== this.#images.numHeld) {
+      throw new Error(`${String(this.#images.numHeld)} images are held, sequences hold ${String(held.size)}`);
+    }
+  }
+
+  #promoteOverdue(): void {
+    for (const sequence of this.#waiting) {
+      if (this.#step - sequence.waitingSince >= this.#limits.agingSteps) sequence.promoted = true;
+    }
+  }
+
+  /** Decodes first, then prefills, the best-ranked of each first. */
+  #chooseRunning(draft: Draft): void {
+    const ranked = [...this.#running].sort(byRank);
+    const decodes = ranked.filter((sequence) => sequence.numUncomputed === 1);
+    const prefills = ranked.filter((sequence) => sequence.numUncomputed > 1);
+    for (const sequence of [...decodes, ...prefills]) {
+      if (sequence.state !== 'running' || draft.budget === 0) continue;
+      const count = this.#chunk(sequence, draft);
+      if (count > 0) choose(draft, sequence, count);
+    }
+  }
+
+  /** Tokens of a running sequence that can be computed now, their blocks allocated and their pictures held; preempts when there is no block. */
+  #chunk(sequence: Sequence, draft: Draft): number {
+    if (this.#waitsForImage(sequence)) return 0;
+    const wanted = sequence.numComputed + Math.min(sequence.numUncomputed, draft.budget);
+    let room = this.#blocks.grow(sequence.blockTable, wanted);
+    while (room <= sequence.numComputed) {
+      const victim = [...this.#running].sort(byRank).at(-1) ?? sequence;
+      if (victim === sequence && this.#running.size === 1) {
+        const message = `the KV cache holds ${String(this.#limits.kvBlocks * this.#limits.blockSize)} tokens: too few for this sequence to go on after ${String(sequence.numTokens)}`;
+        this.end(sequence, 'error', undefined, message);
+        return 0;
+      }
+      this.#preempt(victim, draft);
+      if (victim === sequence) return 0;
+      room = this.#blocks.grow(sequence.blockTable, wanted);
+    }
+    return this.#holdImages(sequence, Math.min(wanted, room)) - sequence.numComputed;
+  }
+
+  /** Admits waiting sequences in rank order; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
+  #chooseWaiting(draft: Draft): void {
+    if (this.#waiting.size === 0) return;
+    // Free blocks less what the running sequences need for the tokens they know.
+    let available = this.#blocks.numFree;
+    for (const sequence of this.#running) available -= this.#missingBlocks(sequence);
+    for (const sequence of [...this.#waiting].sort(byRank)) {
+      if (draft.budget === 0 || this.#running.size >= this.#limits.maxSequences) return;
+      const needed = this.#blocks.blocksFor(sequence.numTokens);
+      if (needed > this.#limits.kvBlocks) {
+        const message = `${String(sequence.numTokens)} tokens take ${String(needed)} KV blocks of ${String(this.#limits.kvBlocks)}`;
+        this.end(sequence, 'error', undefined, message);
+        continue;
+      }
+      // Some blocks are kept for the running ones to grow into; else they would be preempted at once.
+      const headroom = this.#running.size === 0 ? 0 : Math.ceil(this.#limits.kvBlocks / 100);
+      if (needed + headroom > available || this.#waitsForImage(sequence)) return;
+      const wanted = Math.min(sequence.numTokens, draft.budget);
+      const room = this.#blocks.grow(sequence.blockTable, wanted);
+      const count = this.#holdImages(sequence, Math.min(wanted, room));
+      available -= needed;
+      this.#waiting.delete(sequence);
+      this.#running.add(sequence);
+      sequence.state = 'running';
+      choose(draft, sequence, count);
+    }
+  }
+
+  #missingBlocks(sequence: Sequence): number {
+    return Math.max(0, this.#blocks.blocksFor(sequence.numTokens) - sequence.blockTable.length);
+  }
+
+  /** Its next token is the first row of a picture that cannot be encoded in this step. */
+  #waitsForImage(sequence: Sequence): boolean {
+    const image = sequence.images.find(
+      ({ offset, length }) => offset <= sequence.numComputed && sequence.numComputed < offset + length,
+    );
+    return image !== undefined && image.encoded === undefined && !this.#images.canAcquire(image.hash);
+  }
+
+  /** Acquires the pictures with rows in [numComputed, end); returns the end, or the offset of the first picture that must wait. */
+  #holdImages(sequence: Sequence, end: number): number {
+    for (const image of sequence.images) {
+      if (image.offset >= end) break;
+      if (image.offset + image.length <= sequence.numComputed || image.encoded !== undefined) continue;
+      image.encoded = this.#images.acquire(image.hash, image.pixels);
+      if (image.encoded === undefined) return image.offset;
+    }
+    return end;
+  }
+
+  #preempt(victim: Sequence, draft: Draft): void {
+    draft.budget += draft.chosen.get(victim) ?? 0;
+    draft.chosen.delete(victim);
+    draft.preempted = true;
+    this.#release(victim);
+    victim.numComputed = 0;
+    victim.state = 'waiting';
+    victim.waitingSince = this.#step;
+    this.#running.delete(victim);
+    this.#waiting.add(victim);
+    this.#preempted.push(victim.handle);
+  }
+
+  #release(sequence: Sequence): void {
+    this.#blocks.release(sequence.blockTable);
+    sequence.numPublishedBlocks = 0;
+    for (const image of sequence.images) this.#releaseImage(image);
+  }
+
+  #releaseImage(image: Sequence['images'][number]): void {
+    if (image.encoded === undefined) return;
+    this.#images.release(image.encoded);
+    image.encoded = undefined;
+  }
+
+  #commit(chosen: ReadonlyMap<Sequence, number>): ScheduledStep {
+    const { free, encode } = this.#images.endStep();
+    const numTokens = [...chosen.values()].reduce((sum, count) => sum + count, 0);
+    const inputIds = new Int32Array(numTokens);
+    const scheduled: ScheduledSequence[] = [];
+    const imageRows: ImageRows[] = [];
+    const sampling: Sequence[] = [];
+    let row = 0;
+    for (const [sequence, count] of chosen) {
+      const start = sequence.numComputed;
+      const end = start + count;
+      const wantsLogits = end === sequence.numTokens;
+      inputIds.set(sequence.tokens.subarray(start, end), row);
+      imageRows.push(...rowsOf(sequence, start, end, row));
+      scheduled.push({
+        handle: sequence.handle,
+        numComputed: start,
+        numTokens: count,
+        newBlocks: sequence.blockTable.slice(sequence.numPublishedBlocks),
+        wantsLogits,
+      });
+      if (wantsLogits) sampling.push(sequence);
+      this.#advance(sequence, end);
+      row += count;
+    }
+    const plan: StepPlan = {
+      step: this.#step,
+      sequences: scheduled,
+      finished: this.#finished,
+      preempted: this.#preempted,
+      freeImages: free,
+      encodeImages: [...encode.keys()],
+      imageRows,
+    };
+    this.#finished = [];
+    this.#preempted = [];
+    this.#step += 1;
+    return { plan, inputIds, pixels: encode, sequences: [...chosen.keys()], sampling };
+  }
+
+  #advance(sequence: Sequence, end: number): void {
+    const fullBefore = Math.floor(sequence.numComputed / this.#limits.blockSize);
+    sequence.numComputed = end;
+    sequence.knownToRanks = true;
+    sequence.numPublishedBlocks = sequence.blockTable.length;
+    for (const image of sequence.images) {
+      if (image.offset + image.length <= end) this.#releaseImage(image);
+    }
+    this.#hashFullBlocks(sequence, fullBefore);
+  }
+
+  #hashFullBlocks(sequence: Sequence, from: number): void {
+    const { blockSize } = this.#limits;
+    const full = Math.floor(sequence.numComputed / blockSize);
+    for (let index = from; index < full; index += 1) {
+      const block = sequence.blockTable[index];
+      if (block === undefined)
+        throw new Error(`sequence ${String(sequence.handle)} has no block ${String(index)}`);
+      const previous = sequence.blockTable[index - 1];
+      const parent =
+        previous === undefined ? rootHash(sequence.cacheSalt) : (this.#blocks.hashOf(previous) ?? '');
+      const start = index * blockSize;
+      const images: BlockImage[] = sequence.images
+        .filter(({ offset, length }) => offset < start + blockSize && offset + length > start)
+        .map(({ hash, offset }) => ({ hash, row: start - offset }));
+      this.#blocks.setHash(
+        block,
+        blockHash(parent, sequence.tokens.subarray(start, start + blockSize), images),
+      );
+    }
+  }
+}
+
+function choose(draft: Draft, sequence: Sequence, count: number): void {
+  draft.chosen.set(sequence, count);
+  draft.budget -= count;
+}
+
+/** Best first: those that waited too long, then by priority, then by arrival. The last running one is the one to preempt. */
+function byRank(a: Sequence, b: Sequence): number {
+  if (a.promoted !== b.promoted) return a.promoted ? -1 : 1;
+  if (!a.promoted && a.priority !== b.priority) return b.priority - a.priority;
+  return a.arrival - b.arrival;
+}
+
+/** The rows of held pictures in tokens [start, end) of a sequence whose token `start` is row `row` of the step. */
+function* rowsOf(sequence: Sequence, start: number, end: number, row: number): Generator<ImageRows> {
+  for (const { encoded, offset, length } of sequence.images) {
+    const from = Math.max(start, offset);
+    const count = Math.min(end, offset + length) - from;
+    if (count < 1) continue;
+    if (encoded === undefined)
+      throw new Error(`sequence ${String(sequence.handle)} needs a picture it does not hold`);
+    yield { image: encoded, sourceRow: from - offset, targetRow: row + from - start, count };
+  }
+}
