@@ -103,7 +103,14 @@ export interface Native {
 
   // --- vision
   /** uint8 RGB [size, size, 3] -> normalised patches [(size/patch)^2, 3 * patch * patch] (channel, row, column order) in dtype: ((v / 255) - mean) / std in float32, then rounded. */
-  patchify(pixels: Uint8Array, size: number, patch: number, mean: readonly number[], std: readonly number[], dtype: DType): Tensor;
+  patchify(
+    pixels: Uint8Array,
+    size: number,
+    patch: number,
+    mean: readonly number[],
+    std: readonly number[],
+    dtype: DType,
+  ): Tensor;
   /** Row 0 = classEmbedding [H], rows 1.. = patches [P, H]; plus position [P + 1, H]; each add rounded -> [P + 1, H]. */
   visionEmbed(patches: Tensor, classEmbedding: Tensor, position: Tensor): Tensor;
   /** Bidirectional attention over qkv [N, 3 * numHeads * headDim], N = images * length, each image by itself -> [N, numHeads * headDim]. */
@@ -111,7 +118,13 @@ export interface Native {
   /** [1 + side^2, H] (class row dropped) -> [side^2 / 4, 4H]; version 1: rows run down the columns, 2: along the rows. */
   pixelShuffle(x: Tensor, side: number, version: 1 | 2): Tensor;
   /** uint8 RGB width x height -> outWidth x outHeight as Pillow's BICUBIC (a = -0.5, antialiased, horizontal pass first, uint8 between), bit for bit. */
-  resizeBicubic(rgb: Uint8Array, width: number, height: number, outWidth: number, outHeight: number): Uint8Array;
+  resizeBicubic(
+    rgb: Uint8Array,
+    width: number,
+    height: number,
+    outWidth: number,
+    outHeight: number,
+  ): Uint8Array;
 
   // --- language
   /**
@@ -150,11 +163,7 @@ export interface Native {
   ): Tensor;
 }
 
-/** A collective failed: a peer died, closed its connection or did not answer in time. The group is lost. */
-export class CollectiveError extends Error {
-  override readonly name = 'CollectiveError';
-  readonly code = 'collective_failed';
-}
+export { CollectiveError, NativeUnavailable } from './errors.ts';
 
 /** The native operations of this thread; throws NativeUnavailable with what to do when the addon is not built or cannot be loaded. */
 export function native(): Native {

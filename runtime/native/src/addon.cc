@@ -1,0 +1,96 @@
+// The module: one Environment per JavaScript thread, and the functions in contract order.
+#include <cstdlib>
+#include <exception>
+#include <new>
+
+#include "checkpoint.h"
+#include "collective.h"
+#include "cpu.h"
+#include "matmul.h"
+#include "operations.h"
+
+namespace internvl {
+
+Environment::Environment() : files(std::make_unique<MappedFiles>()), matmul(std::make_unique<Matmul>()) {}
+Environment::~Environment() = default;
+
+namespace {
+
+using Operation = Napi::Value (*)(const Call&);
+
+struct Function {
+  const char* name;
+  Operation run;
+};
+
+constexpr Function kFunctions[] = {
+    {"cpuInfo", CpuInfo},
+    {"setThreads", SetThreads},
+    {"allocate", Allocate},
+    {"free", Free},
+    {"scratch", ScratchTensor},
+    {"mark", Mark},
+    {"release", Release},
+    {"shape", Shape},
+    {"dtype", DTypeOf},
+    {"write", Write},
+    {"readFloat32", ReadFloat32},
+    {"memoryBytes", MemoryBytes},
+    {"mapFile", MapFile},
+    {"unmapFile", UnmapFile},
+    {"mappedBytes", MappedBytes},
+    {"copyFromFile", CopyFromFile},
+    {"createCollective", CreateCollective},
+    {"connectCollective", ConnectCollective},
+    {"closeCollective", CloseCollective},
+    {"allReduce", AllReduce},
+    {"allGatherColumns", AllGatherColumns},
+    {"broadcast", Broadcast},
+    {"linear", Linear},
+    {"convert", Convert},
+    {"embedding", Embedding},
+    {"rmsNorm", RmsNorm},
+    {"layerNorm", LayerNorm},
+    {"qkSumSquares", QkSumSquares},
+    {"qkNorm", QkNorm},
+    {"gelu", Gelu},
+    {"siluMul", SiluMul},
+    {"addScaled", AddScaled},
+    {"copyRows", CopyRows},
+    {"gatherRows", GatherRows},
+    {"patchify", Patchify},
+    {"visionEmbed", VisionEmbed},
+    {"visionAttention", VisionAttention},
+    {"pixelShuffle", PixelShuffle},
+    {"resizeBicubic", ResizeBicubic},
+    {"ropeAndStoreKv", RopeAndStoreKv},
+    {"pagedAttention", PagedAttention},
+};
+
+Napi::Value Run(const Napi::CallbackInfo& info) {
+  const auto& function = *static_cast<const Function*>(info.Data());
+  auto& environment = *info.Env().GetInstanceData<Environment>();
+  try {
+    return function.run(Call(info, environment, function.name));
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error::New(info.Env(), std::string(function.name) + ": out of memory");
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(info.Env(), std::string(function.name) + ": " + error.what());
+  }
+}
+
+Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
+  LimitIsa(std::getenv("INTERNVL_MAX_CPU_ISA"));
+  env.SetInstanceData(new Environment());
+  for (const Function& function : kFunctions) {
+    exports.Set(function.name, Napi::Function::New(env, Run, function.name, const_cast<Function*>(&function)));
+  }
+  return exports;
+}
+
+NODE_API_MODULE(internvl_native, Initialize)
+
+}  // namespace
+}  // namespace internvl

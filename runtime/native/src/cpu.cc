@@ -1,0 +1,62 @@
+#include "cpu.h"
+
+#include <omp.h>
+
+#include <cstring>
+#include <fstream>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <string>
+
+#include "operations.h"
+#include "row_math.h"
+
+namespace internvl {
+
+void LimitIsa(const char* isa) {
+  if (isa == nullptr) return;
+  LimitRowMathIsa(isa);
+  // A status other than success means that oneDNN has been used already in this process, under the same limit.
+  if (std::strcmp(isa, "avx512") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
+  if (std::strcmp(isa, "avx2") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+  if (std::strcmp(isa, "scalar") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+}
+
+bool HasBFloat16Matmul() {
+  switch (dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_avx512_core_bf16:
+    case dnnl_cpu_isa_avx512_core_amx:
+      return true;
+    default:
+      return false;
+  }
+}
+
+namespace {
+
+std::string CpuModel() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+Napi::Value CpuInfo(const Call& call) {
+  const bool bfloat16 = HasBFloat16Matmul();
+  const std::string isa = RowMathIsa();
+  Napi::Object info = Napi::Object::New(call.env());
+  info.Set("model", CpuModel());
+  info.Set("isa", isa == "avx512" && bfloat16 ? "avx512_bf16" : isa);
+  info.Set("bfloat16Matmul", bfloat16);
+  return info;
+}
+
+Napi::Value SetThreads(const Call& call) {
+  omp_set_num_threads(static_cast<int>(call.Integer(0, "count", 1, 1024)));
+  return call.env().Undefined();
+}
+
+}  // namespace internvl

@@ -1,0 +1,13 @@
+// Which instruction sets are used.
+#pragma once
+
+namespace internvl {
+
+/// Lowers what Highway and oneDNN may use to "scalar", "avx2" or "avx512" (null or anything else: no limit). Holds for the process;
+/// counts only before the first operation.
+void LimitIsa(const char* isa);
+
+/// Whether oneDNN multiplies bfloat16 matrices with instructions of this CPU.
+bool HasBFloat16Matmul();
+
+}  // namespace internvl

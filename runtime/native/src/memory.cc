@@ -1,0 +1,75 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace internvl {
+namespace {
+
+constexpr size_t kMapFrom = size_t{1} << 20;  // from here on pages come from mmap: zeroed, and untouched until used
+constexpr size_t kChunkBytes = size_t{32} << 20;
+
+size_t RoundUp(size_t bytes) { return (std::max<size_t>(bytes, 1) + kAlignment - 1) & ~(kAlignment - 1); }
+
+}  // namespace
+
+Memory::Memory(size_t bytes) : bytes_(RoundUp(bytes)) {
+  if (bytes_ < bytes) throw std::bad_alloc();
+  if (bytes_ >= kMapFrom) {
+    void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<std::byte*>(mapped);
+    return;
+  }
+  data_ = static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes_));
+  if (data_ == nullptr) throw std::bad_alloc();
+  std::memset(data_, 0, bytes_);
+}
+
+Memory::Memory(Memory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+Memory& Memory::operator=(Memory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Memory::~Memory() {
+  if (data_ == nullptr) return;
+  if (bytes_ >= kMapFrom) {
+    munmap(data_, bytes_);
+  } else {
+    std::free(data_);
+  }
+}
+
+void* Arena::Allocate(size_t bytes) {
+  const size_t size = RoundUp(bytes);
+  if (size < bytes) throw std::bad_alloc();
+  // First fit from the current chunk on. New chunks are only ever appended, so that a repeated sequence of calls lands where it did.
+  Position at = top_;
+  while (at.chunk < chunks_.size() && chunks_[at.chunk].bytes() - at.offset < size) at = {at.chunk + 1, 0};
+  if (at.chunk == chunks_.size()) chunks_.emplace_back(std::max(size, kChunkBytes));
+  top_ = {at.chunk, at.offset + size};
+  return chunks_[at.chunk].data() + at.offset;
+}
+
+size_t Arena::used() const {
+  size_t total = top_.offset;
+  for (size_t c = 0; c < top_.chunk; ++c) total += chunks_[c].bytes();
+  return total;
+}
+
+size_t Arena::reserved() const {
+  size_t total = 0;
+  for (const Memory& chunk : chunks_) total += chunk.bytes();
+  return total;
+}
+
+}  // namespace internvl

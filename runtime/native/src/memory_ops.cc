@@ -1,0 +1,123 @@
+// Allocation, the arena, and reading and writing tensors from JavaScript.
+#include <cstring>
+
+#include "operations.h"
+#include "row_math.h"
+
+namespace internvl {
+namespace {
+
+constexpr int64_t kMaxBytes = int64_t{1} << 42;
+
+}  // namespace
+
+Napi::Value Allocate(const Call& call) {
+  const DType dtype =
+      call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8});
+  const Napi::Array list = call.List(1, "shape");
+  const uint32_t dims = list.Length();
+  if (dims < 1 || dims > kMaxDims) call.FailRange("shape must have 1 to 4 dimensions, not " + std::to_string(dims));
+  std::array<int64_t, kMaxDims> shape{};
+  int64_t bytes = ElementBytes(dtype);
+  for (uint32_t d = 0; d < dims; ++d) {
+    const Napi::Value value = list.Get(d);
+    const double size = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    if (!(size >= 0 && size <= static_cast<double>(kMaxBytes) && size == static_cast<double>(static_cast<int64_t>(size)))) {
+      call.FailRange("shape must hold integers >= 0");
+    }
+    shape[d] = static_cast<int64_t>(size);
+    if (shape[d] > 0 && bytes > kMaxBytes / shape[d]) call.FailRange("shape is larger than 4 TiB");
+    bytes *= shape[d];
+  }
+  const int64_t handle = call.environment.tensors.Allocate(dtype, {shape.data(), dims});
+  return Napi::Number::New(call.env(), static_cast<double>(handle));
+}
+
+Napi::Value Free(const Call& call) {
+  call.Any(0, "tensor");
+  if (!call.environment.tensors.Free(call.Handle(0, "tensor"))) {
+    call.FailType("tensor is the result of an operation: release gives it back");
+  }
+  return call.env().Undefined();
+}
+
+Napi::Value ScratchTensor(const Call& call) {
+  const DType dtype =
+      call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8});
+  const int64_t rows = call.Integer(1, "rows", 0), cols = call.Integer(2, "cols", 0);
+  if (cols > 0 && rows > kMaxBytes / 4 / cols) call.FailRange("[rows, cols] is larger than 4 TiB");
+  const Result result = call.Make(dtype, rows, cols);
+  std::memset(result.tensor.data, 0, static_cast<size_t>(result.tensor.bytes()));
+  return result.handle;
+}
+
+Napi::Value Mark(const Call& call) {
+  return Napi::Number::New(call.env(), static_cast<double>(call.environment.tensors.Mark()));
+}
+
+Napi::Value Release(const Call& call) {
+  if (!call.environment.tensors.Release(call.Integer(0, "mark", 0))) {
+    call.FailRange("mark lies above the top of the arena: it was released before");
+  }
+  return call.env().Undefined();
+}
+
+Napi::Value Shape(const Call& call) {
+  const Tensor tensor = call.Any(0, "tensor");
+  Napi::Array shape = Napi::Array::New(call.env(), static_cast<size_t>(tensor.dims));
+  for (int d = 0; d < tensor.dims; ++d) {
+    shape.Set(static_cast<uint32_t>(d), Napi::Number::New(call.env(), static_cast<double>(tensor.shape[d])));
+  }
+  return shape;
+}
+
+Napi::Value DTypeOf(const Call& call) {
+  return Napi::String::New(call.env(), DTypeName(call.Any(0, "tensor").dtype));
+}
+
+Napi::Value Write(const Call& call) {
+  const Tensor tensor = call.Any(0, "tensor");
+  const int64_t offset = call.Integer(1, "byteOffset", 0);
+  const auto bytes = call.Bytes(2, "bytes");
+  const auto size = static_cast<int64_t>(bytes.size());
+  if (offset > tensor.bytes() || size > tensor.bytes() - offset) {
+    call.FailRange("bytes [" + std::to_string(offset) + ", " + std::to_string(offset + size) + ") lie outside tensor " +
+                   Describe(tensor));
+  }
+  if (size > 0) std::memcpy(tensor.as<uint8_t>() + offset, bytes.data(), bytes.size());
+  return call.env().Undefined();
+}
+
+Napi::Value ReadFloat32(const Call& call) {
+  const Tensor tensor = call.Any(0, "tensor");
+  const int64_t n = tensor.elements();
+  auto values = Napi::Float32Array::New(call.env(), static_cast<size_t>(n));
+  float* out = values.Data();
+  if (n == 0) return values;
+  switch (tensor.dtype) {
+    case DType::kFloat32:
+      Widen(tensor.as<float>(), out, n);
+      break;
+    case DType::kBFloat16:
+      Widen(tensor.as<BFloat16>(), out, n);
+      break;
+    case DType::kInt32:
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(tensor.as<int32_t>()[i]);
+      break;
+    case DType::kUint8:
+      for (int64_t i = 0; i < n; ++i) out[i] = tensor.as<uint8_t>()[i];
+      break;
+  }
+  return values;
+}
+
+Napi::Value MemoryBytes(const Call& call) {
+  TensorTable& tensors = call.environment.tensors;
+  Napi::Object bytes = Napi::Object::New(call.env());
+  bytes.Set("persistent", static_cast<double>(tensors.persistent_bytes()));
+  bytes.Set("arenaUsed", static_cast<double>(tensors.arena().used()));
+  bytes.Set("arenaReserved", static_cast<double>(tensors.arena().reserved()));
+  return bytes;
+}
+
+}  // namespace internvl

@@ -1,0 +1,63 @@
+// Every function that JavaScript sees, in the order of the contract in index.ts.
+#pragma once
+
+#include "call.h"
+
+namespace internvl {
+
+// the machine
+Napi::Value CpuInfo(const Call& call);
+Napi::Value SetThreads(const Call& call);
+
+// memory
+Napi::Value Allocate(const Call& call);
+Napi::Value Free(const Call& call);
+Napi::Value ScratchTensor(const Call& call);
+Napi::Value Mark(const Call& call);
+Napi::Value Release(const Call& call);
+Napi::Value Shape(const Call& call);
+Napi::Value DTypeOf(const Call& call);
+Napi::Value Write(const Call& call);
+Napi::Value ReadFloat32(const Call& call);
+Napi::Value MemoryBytes(const Call& call);
+
+// checkpoint
+Napi::Value MapFile(const Call& call);
+Napi::Value UnmapFile(const Call& call);
+Napi::Value MappedBytes(const Call& call);
+Napi::Value CopyFromFile(const Call& call);
+
+// collectives
+Napi::Value CreateCollective(const Call& call);
+Napi::Value ConnectCollective(const Call& call);
+Napi::Value CloseCollective(const Call& call);
+Napi::Value AllReduce(const Call& call);
+Napi::Value AllGatherColumns(const Call& call);
+Napi::Value Broadcast(const Call& call);
+
+// operations
+Napi::Value Linear(const Call& call);
+Napi::Value Convert(const Call& call);
+Napi::Value Embedding(const Call& call);
+Napi::Value RmsNorm(const Call& call);
+Napi::Value LayerNorm(const Call& call);
+Napi::Value QkSumSquares(const Call& call);
+Napi::Value QkNorm(const Call& call);
+Napi::Value Gelu(const Call& call);
+Napi::Value SiluMul(const Call& call);
+Napi::Value AddScaled(const Call& call);
+Napi::Value CopyRows(const Call& call);
+Napi::Value GatherRows(const Call& call);
+
+// vision
+Napi::Value Patchify(const Call& call);
+Napi::Value VisionEmbed(const Call& call);
+Napi::Value VisionAttention(const Call& call);
+Napi::Value PixelShuffle(const Call& call);
+Napi::Value ResizeBicubic(const Call& call);
+
+// language
+Napi::Value RopeAndStoreKv(const Call& call);
+Napi::Value PagedAttention(const Call& call);
+
+}  // namespace internvl

@@ -1,0 +1,344 @@
+#include "row_math.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "row_math.cc"
+#include <hwy/foreach_target.h>
+// Must come after foreach_target.
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+HWY_INLINE V LoadAt(D d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE V LoadAt(D d, const BFloat16* p) {
+  const hn::Repartition<uint32_t, D> du32;
+  const hn::Rebind<uint16_t, D> du16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)))));
+}
+HWY_INLINE float LoadOne(const float* p) { return *p; }
+HWY_INLINE float LoadOne(const BFloat16* p) { return ToFloat(*p); }
+
+// The float32 bits rounded to the nearest bfloat16, ties to even, in the upper half; a NaN stays a quiet NaN.
+HWY_INLINE hn::Vec<hn::Repartition<uint32_t, D>> RoundedBits(D d, V v) {
+  const hn::Repartition<uint32_t, D> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fff)), odd);
+  const auto nan = hn::BitCast(du, hn::VecFromMask(d, hn::IsNaN(v)));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
+  return hn::Or(hn::And(nan, quiet), hn::AndNot(nan, rounded));
+}
+
+void WidenBf16(const BFloat16* from, float* to, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(LoadAt(d, from + i), d, to + i);
+  for (; i < n; ++i) to[i] = ToFloat(from[i]);
+}
+
+void NarrowBf16(const float* from, BFloat16* to, int64_t n) {
+  const D d;
+  const hn::Rebind<uint16_t, D> du16;
+  const hn::RebindToSigned<decltype(du16)> di16;
+  const hn::RebindToSigned<hn::Repartition<uint32_t, D>> di32;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    // An arithmetic shift keeps the value inside int16, so that the saturating demotion takes the upper half as it is.
+    const auto upper = hn::ShiftRight<16>(hn::BitCast(di32, RoundedBits(d, hn::LoadU(d, from + i))));
+    hn::StoreU(hn::BitCast(du16, hn::DemoteTo(di16, upper)), du16, reinterpret_cast<uint16_t*>(to + i));
+  }
+  for (; i < n; ++i) to[i] = ToBFloat16(from[i]);
+}
+
+void RoundBf16(float* row, int64_t n) {
+  const D d;
+  const hn::Repartition<uint32_t, D> du;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto bits = hn::And(RoundedBits(d, hn::LoadU(d, row + i)), hn::Set(du, 0xffff0000u));
+    hn::StoreU(hn::BitCast(d, bits), d, row + i);
+  }
+  for (; i < n; ++i) row[i] = Rounded<BFloat16>(row[i]);
+}
+
+// sum over i of f(i), with four accumulators to hide the latency of the additions
+template <typename X, typename Y>
+HWY_INLINE float DotOf(const X* x, const Y* y, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  V a = hn::Zero(d), b = hn::Zero(d), c = hn::Zero(d), e = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    a = hn::MulAdd(LoadAt(d, x + i), LoadAt(d, y + i), a);
+    b = hn::MulAdd(LoadAt(d, x + i + lanes), LoadAt(d, y + i + lanes), b);
+    c = hn::MulAdd(LoadAt(d, x + i + 2 * lanes), LoadAt(d, y + i + 2 * lanes), c);
+    e = hn::MulAdd(LoadAt(d, x + i + 3 * lanes), LoadAt(d, y + i + 3 * lanes), e);
+  }
+  for (; i + lanes <= n; i += lanes) a = hn::MulAdd(LoadAt(d, x + i), LoadAt(d, y + i), a);
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
+  for (; i < n; ++i) sum += LoadOne(x + i) * LoadOne(y + i);
+  return sum;
+}
+
+float DotF32(const float* x, const float* y, int64_t n) { return DotOf(x, y, n); }
+float DotBf16(const float* x, const BFloat16* y, int64_t n) { return DotOf(x, y, n); }
+
+float SumF32(const float* x, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  V a = hn::Zero(d), b = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    a = hn::Add(a, hn::LoadU(d, x + i));
+    b = hn::Add(b, hn::LoadU(d, x + i + lanes));
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
+  for (; i < n; ++i) sum += x[i];
+  return sum;
+}
+
+float MaxF32(const float* x, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  V a = hn::Set(d, -INFINITY);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) a = hn::Max(a, hn::LoadU(d, x + i));
+  float max = hn::GetLane(hn::MaxOfLanes(d, a));
+  for (; i < n; ++i) max = x[i] > max ? x[i] : max;
+  return max;
+}
+
+template <typename X>
+HWY_INLINE void AddScaledOf(float a, const X* x, float* y, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  const V factor = hn::Set(d, a);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::MulAdd(factor, LoadAt(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  for (; i < n; ++i) y[i] += a * LoadOne(x + i);
+}
+
+void AddScaledF32(float a, const float* x, float* y, int64_t n) { AddScaledOf(a, x, y, n); }
+void AddScaledBf16(float a, const BFloat16* x, float* y, int64_t n) { AddScaledOf(a, x, y, n); }
+
+// Loads, maps and stores every element; the tail goes through a padded vector, so that all elements see the same arithmetic.
+template <typename F>
+HWY_INLINE void MapInPlace(float* x, int64_t n, F f) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(f(hn::LoadU(d, x + i)), d, x + i);
+  if (i == n) return;
+  HWY_ALIGN float tail[hn::MaxLanes(D())] = {};
+  std::memcpy(tail, x + i, static_cast<size_t>(n - i) * sizeof(float));
+  hn::Store(f(hn::Load(d, tail)), d, tail);
+  std::memcpy(x + i, tail, static_cast<size_t>(n - i) * sizeof(float));
+}
+
+void AffineF32(float a, float b, float* x, int64_t n) {
+  const D d;
+  const V factor = hn::Set(d, a), term = hn::Set(d, b);
+  MapInPlace(x, n, [=](V v) HWY_ATTR { return hn::MulAdd(factor, v, term); });
+}
+
+void MulF32(const float* x, float* y, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  for (; i < n; ++i) y[i] *= x[i];
+}
+
+void AddF32(const float* x, float* y, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  for (; i < n; ++i) y[i] += x[i];
+}
+
+float ExpF32(float* x, float shift, int64_t n) {
+  const D d;
+  const V subtract = hn::Set(d, shift);
+  MapInPlace(x, n, [=](V v) HWY_ATTR { return hn::Exp(d, hn::Sub(v, subtract)); });
+  return SumF32(x, n);
+}
+
+// erf as x * P(x^2) / Q(x^2) on [-4, 4], beyond which float32 erf is +-1.
+HWY_INLINE V Erf(D d, V x) {
+  const V limit = hn::Set(d, 4.0f);
+  x = hn::Min(hn::Max(x, hn::Neg(limit)), limit);
+  const V x2 = hn::Mul(x, x);
+  V p = hn::Set(d, -2.72614225801306e-10f);
+  p = hn::MulAdd(p, x2, hn::Set(d, 2.77068142495902e-08f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -2.10102402082508e-06f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -5.69250639462346e-05f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -7.34990630326855e-04f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -2.95459980854025e-03f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -1.60960333262415e-02f));
+  V q = hn::Set(d, -1.45660718464996e-05f);
+  q = hn::MulAdd(q, x2, hn::Set(d, -2.13374055278905e-04f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -1.68282697438203e-03f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -7.37332916720468e-03f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -1.42647390514189e-02f));
+  return hn::Div(hn::Mul(x, p), q);
+}
+
+void GeluF32(float* x, int64_t n) {
+  const D d;
+  const V half = hn::Set(d, 0.5f), one = hn::Set(d, 1.0f), root = hn::Set(d, 0.70710678118654752440f);
+  MapInPlace(x, n, [=](V v) HWY_ATTR {
+    return hn::Mul(hn::Mul(v, half), hn::Add(one, Erf(d, hn::Mul(v, root))));
+  });
+}
+
+void SiluF32(float* x, int64_t n) {
+  const D d;
+  // Beyond 88 the divisor is near float32's largest value already, and Exp is not defined far above it.
+  const V one = hn::Set(d, 1.0f), limit = hn::Set(d, 88.0f);
+  MapInPlace(x, n, [=](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(v), limit)))); });
+}
+
+// One weight row times kRows rows of x: the weight is read once.
+template <int kRows, typename W>
+HWY_INLINE void DotRow(const float* x, int64_t k, const W* w, float* out, int64_t out_stride) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  V even[kRows], odd[kRows];
+  for (int t = 0; t < kRows; ++t) even[t] = odd[t] = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= k; i += 2 * lanes) {
+    const V first = LoadAt(d, w + i), second = LoadAt(d, w + i + lanes);
+    for (int t = 0; t < kRows; ++t) {
+      even[t] = hn::MulAdd(hn::LoadU(d, x + t * k + i), first, even[t]);
+      odd[t] = hn::MulAdd(hn::LoadU(d, x + t * k + i + lanes), second, odd[t]);
+    }
+  }
+  for (int t = 0; t < kRows; ++t) {
+    float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even[t], odd[t])));
+    for (int64_t j = i; j < k; ++j) sum += x[t * k + j] * LoadOne(w + j);
+    out[t * out_stride] = sum;
+  }
+}
+
+template <typename W>
+HWY_INLINE void DotRowsOf(const float* x, int64_t rows, int64_t k, const W* weight, int64_t first, int64_t last, float* out,
+                          int64_t out_stride) {
+  for (int64_t n = first; n < last; ++n) {
+    const W* w = weight + n * k;
+    switch (rows) {
+      case 1:
+        DotRow<1>(x, k, w, out + n, out_stride);
+        break;
+      case 2:
+        DotRow<2>(x, k, w, out + n, out_stride);
+        break;
+      case 3:
+        DotRow<3>(x, k, w, out + n, out_stride);
+        break;
+      default:
+        DotRow<4>(x, k, w, out + n, out_stride);
+    }
+  }
+}
+
+void DotRowsF32(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
+                int64_t out_stride) {
+  DotRowsOf(x, rows, k, weight, first, last, out, out_stride);
+}
+void DotRowsBf16(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
+                 int64_t out_stride) {
+  DotRowsOf(x, rows, k, weight, first, last, out, out_stride);
+}
+
+int64_t Target() { return HWY_TARGET; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace internvl {
+
+HWY_EXPORT(WidenBf16);
+HWY_EXPORT(NarrowBf16);
+HWY_EXPORT(RoundBf16);
+HWY_EXPORT(SumF32);
+HWY_EXPORT(MaxF32);
+HWY_EXPORT(DotF32);
+HWY_EXPORT(DotBf16);
+HWY_EXPORT(AddScaledF32);
+HWY_EXPORT(AddScaledBf16);
+HWY_EXPORT(AffineF32);
+HWY_EXPORT(MulF32);
+HWY_EXPORT(AddF32);
+HWY_EXPORT(ExpF32);
+HWY_EXPORT(GeluF32);
+HWY_EXPORT(SiluF32);
+HWY_EXPORT(DotRowsF32);
+HWY_EXPORT(DotRowsBf16);
+HWY_EXPORT(Target);
+
+void Widen(const float* from, float* to, int64_t n) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float)); }
+void Widen(const BFloat16* from, float* to, int64_t n) { HWY_DYNAMIC_DISPATCH(WidenBf16)(from, to, n); }
+void Narrow(const float* from, float* to, int64_t n) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float)); }
+void Narrow(const float* from, BFloat16* to, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowBf16)(from, to, n); }
+
+template <>
+void RoundRow<float>(float*, int64_t) {}
+template <>
+void RoundRow<BFloat16>(float* row, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(RoundBf16)(row, n);
+}
+
+float Sum(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(SumF32)(x, n); }
+float SumSquares(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotF32)(x, x, n); }
+float Max(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(MaxF32)(x, n); }
+float Dot(const float* x, const float* y, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotF32)(x, y, n); }
+float Dot(const float* x, const BFloat16* y, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotBf16)(x, y, n); }
+void AddScaledRow(float a, const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddScaledF32)(a, x, y, n); }
+void AddScaledRow(float a, const BFloat16* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddScaledBf16)(a, x, y, n); }
+void AffineRow(float a, float b, float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(AffineF32)(a, b, x, n); }
+void MulRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(MulF32)(x, y, n); }
+void AddRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddF32)(x, y, n); }
+float ExpRow(float* x, float shift, int64_t n) { return HWY_DYNAMIC_DISPATCH(ExpF32)(x, shift, n); }
+void GeluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(GeluF32)(x, n); }
+void SiluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(SiluF32)(x, n); }
+
+void DotRows(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
+             int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(DotRowsF32)(x, rows, k, weight, first, last, out, out_stride);
+}
+void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
+             int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(DotRowsBf16)(x, rows, k, weight, first, last, out, out_stride);
+}
+
+const char* RowMathIsa() {
+  const int64_t target = HWY_DYNAMIC_DISPATCH(Target)();
+  // Highway's targets: the smaller the bit, the better the instruction set.
+  if (target <= HWY_AVX3) return "avx512";
+  return target <= HWY_AVX2 ? "avx2" : "scalar";
+}
+
+void LimitRowMathIsa(const char* isa) {
+  constexpr int64_t kAboveAvx2 = HWY_AVX2 - 1;  // the bits of every better target
+  if (std::strcmp(isa, "avx2") == 0) hwy::DisableTargets(kAboveAvx2);
+  if (std::strcmp(isa, "scalar") == 0) hwy::DisableTargets((HWY_SSSE3 << 1) - 1);
+}
+
+}  // namespace internvl
+#endif  // HWY_ONCE

@@ -1,0 +1,54 @@
+// Arithmetic on rows of float32, compiled for several instruction sets and chosen at run time. bfloat16 rows are widened into a
+// float32 buffer, worked on and rounded where the operation says so: no arithmetic happens in bfloat16 itself.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor.h"
+
+namespace internvl {
+
+void Widen(const float* from, float* to, int64_t n);
+void Widen(const BFloat16* from, float* to, int64_t n);
+/// Rounds to nearest even (float32: copies).
+void Narrow(const float* from, float* to, int64_t n);
+void Narrow(const float* from, BFloat16* to, int64_t n);
+
+/// Rounds in place to what T can hold.
+template <typename T>
+void RoundRow(float* row, int64_t n);
+
+float Sum(const float* x, int64_t n);
+float SumSquares(const float* x, int64_t n);
+float Max(const float* x, int64_t n);
+float Dot(const float* x, const float* y, int64_t n);
+float Dot(const float* x, const BFloat16* y, int64_t n);
+/// y += a * x
+void AddScaledRow(float a, const float* x, float* y, int64_t n);
+void AddScaledRow(float a, const BFloat16* x, float* y, int64_t n);
+/// x = a * x + b
+void AffineRow(float a, float b, float* x, int64_t n);
+/// y *= x
+void MulRow(const float* x, float* y, int64_t n);
+/// y += x
+void AddRow(const float* x, float* y, int64_t n);
+/// x = exp(x - shift); returns the sum. -infinity gives 0.
+float ExpRow(float* x, float shift, int64_t n);
+/// x = x / 2 * (1 + erf(x / sqrt(2)))
+void GeluRow(float* x, int64_t n);
+/// x = x / (1 + exp(-x))
+void SiluRow(float* x, int64_t n);
+
+/// The products of `rows` (1 to 4) rows x [rows, k] with weight rows [first, last): out[t * outStride + n].
+void DotRows(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
+             int64_t out_stride);
+void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
+             int64_t out_stride);
+
+/// The widest instruction set that row math uses here: "avx512", "avx2" or "scalar".
+const char* RowMathIsa();
+/// Keeps row math off everything above "avx512", "avx2" or "scalar"; other names change nothing.
+void LimitRowMathIsa(const char* isa);
+
+}  // namespace internvl

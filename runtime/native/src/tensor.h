@@ -1,0 +1,88 @@
+// A tensor as the operations see it: a typed view of memory that the tensor table owns.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+namespace internvl {
+
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUint8 };
+
+/// The upper 16 bits of a float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float ToFloat(float value) { return value; }
+inline float ToFloat(BFloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
+/// Rounds to nearest, ties to even; a NaN stays a (quiet) NaN.
+inline BFloat16 ToBFloat16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+template <typename T>
+inline T FromFloat(float value);
+template <>
+inline float FromFloat<float>(float value) {
+  return value;
+}
+template <>
+inline BFloat16 FromFloat<BFloat16>(float value) {
+  return ToBFloat16(value);
+}
+
+/// The value as T holds it.
+template <typename T>
+inline float Rounded(float value) {
+  return ToFloat(FromFloat<T>(value));
+}
+
+constexpr int64_t ElementBytes(DType dtype) {
+  return dtype == DType::kUint8 ? 1 : dtype == DType::kBFloat16 ? 2 : 4;
+}
+
+const char* DTypeName(DType dtype);
+
+constexpr int kMaxDims = 4;
+
+struct Tensor {
+  DType dtype = DType::kFloat32;
+  int dims = 0;
+  std::array<int64_t, kMaxDims> shape{};
+  void* data = nullptr;
+
+  /// All dimensions but the last one, multiplied.
+  int64_t rows() const {
+    int64_t product = 1;
+    for (int d = 0; d + 1 < dims; ++d) product *= shape[d];
+    return product;
+  }
+  int64_t cols() const { return shape[dims - 1]; }
+  int64_t elements() const { return rows() * cols(); }
+  int64_t bytes() const { return elements() * ElementBytes(dtype); }
+
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+  template <typename T>
+  T* row(int64_t index) const {
+    return static_cast<T*>(data) + index * cols();
+  }
+};
+
+/// For messages: "float32 [4, 32]".
+std::string Describe(const Tensor& tensor);
+
+}  // namespace internvl

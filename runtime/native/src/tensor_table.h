@@ -1,0 +1,56 @@
+// The tensors of one environment, by handle. A handle is generation * 2^24 + slot: it fits a JavaScript number, and a handle whose
+// tensor is gone never names a later tensor.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "memory.h"
+#include "tensor.h"
+
+namespace internvl {
+
+class TensorTable {
+ public:
+  /// A zeroed tensor that lives until Free.
+  int64_t Allocate(DType dtype, std::span<const int64_t> shape);
+  /// False when the handle names no persistent tensor.
+  bool Free(int64_t handle);
+  /// An uninitialised [rows, cols] tensor in the arena, alive until Release.
+  int64_t Push(DType dtype, int64_t rows, int64_t cols);
+  /// The number of arena tensors alive, which is what Release takes back to.
+  int64_t Mark() const { return static_cast<int64_t>(stack_.size()); }
+  /// False when fewer tensors than `mark` are alive.
+  bool Release(int64_t mark);
+  /// Null when the handle is not alive. Valid until the next change of the table.
+  const Tensor* Find(int64_t handle) const;
+
+  Arena& arena() { return arena_; }
+  int64_t persistent_bytes() const { return persistent_bytes_; }
+
+ private:
+  struct Slot {
+    Tensor tensor;
+    int64_t generation = 1;
+    bool alive = false;
+    bool persistent = false;
+  };
+  struct StackEntry {
+    int64_t slot;
+    Arena::Position before;  // where the arena stood before this tensor
+  };
+
+  int64_t TakeSlot(const Tensor& tensor, bool persistent);
+  void GiveSlot(int64_t slot);
+
+  std::vector<Slot> slots_;
+  std::vector<int64_t> free_slots_;
+  std::vector<StackEntry> stack_;
+  std::unordered_map<int64_t, Memory> persistent_;  // by slot
+  Arena arena_;
+  int64_t persistent_bytes_ = 0;
+};
+
+}  // namespace internvl

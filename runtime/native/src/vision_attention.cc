@@ -1,0 +1,73 @@
+// Bidirectional attention of the vision encoder.
+#include <algorithm>
+
+#include "operations.h"
+#include "parallel.h"
+#include "row_math.h"
+#include "softmax_tile.h"
+
+namespace internvl {
+namespace {
+
+constexpr int64_t kQueries = 64;
+constexpr int64_t kKeys = 512;
+
+struct Heads {
+  int64_t length, count, dim;
+  float scale;
+  int64_t width() const { return count * dim; }
+};
+
+/// qkv [length, 3 * width] of one image in float32 -> out [length, width].
+template <typename T>
+void AttendImage(const float* qkv, const Heads& heads, T* out, float* memory, int64_t memory_per_thread) {
+  const int64_t tiles = (heads.length + kQueries - 1) / kQueries, stride = 3 * heads.width();
+  ParallelForUneven(heads.count * tiles, heads.length * heads.length * heads.count, [&](int64_t item, int thread) {
+    const int64_t column = item / tiles * heads.dim, first = item % tiles * kQueries;
+    const int64_t queries = std::min(kQueries, heads.length - first);
+    SoftmaxTile tile(memory + thread * memory_per_thread, kQueries, kKeys, heads.dim);
+    tile.Reset(queries, heads.dim);
+    for (int64_t key = 0; key < heads.length; key += kKeys) {
+      const int64_t keys = std::min(kKeys, heads.length - key);
+      const float* k = qkv + key * stride + heads.width() + column;
+      tile.Add(qkv + first * stride + column, stride, queries, k, k + heads.width(), stride, keys, heads.dim, heads.scale,
+               [keys](int64_t) { return keys; });
+    }
+    tile.Finish(queries, heads.dim);
+    for (int64_t i = 0; i < queries; ++i) {
+      Narrow(tile.output + i * heads.dim, out + (first + i) * heads.width() + column, heads.dim);
+    }
+  });
+}
+
+}  // namespace
+
+Napi::Value VisionAttention(const Call& call) {
+  const Tensor qkv = call.Matrix(0, "qkv");
+  const Heads heads{.length = call.Integer(1, "length", 1, 1 << 20),
+                    .count = call.Integer(2, "numHeads", 1, 1 << 20),
+                    .dim = call.Integer(3, "headDim", 1, 1 << 14),
+                    .scale = static_cast<float>(call.Number(4, "scale"))};
+  const int64_t width = heads.width();
+  REQUIRE(call, qkv.cols() == 3 * width, "qkv " + Describe(qkv) + " must have 3 numHeads headDim = " + std::to_string(3 * width) +
+                                            " columns");
+  REQUIRE(call, qkv.rows() % heads.length == 0,
+               "qkv " + Describe(qkv) + " must have a multiple of length = " + std::to_string(heads.length) + " rows");
+  const Result out = call.Make(qkv.dtype, qkv.rows(), width);
+  Scratch scratch(call.environment.tensors.arena());
+  const int64_t per_thread = SoftmaxTile::Floats(kQueries, kKeys, heads.dim);
+  float* memory = scratch.Get<float>(MaxThreads() * per_thread);
+  float* wide = qkv.dtype == DType::kBFloat16 ? scratch.Get<float>(heads.length * 3 * width) : nullptr;
+  for (int64_t start = 0; start < qkv.rows(); start += heads.length) {
+    if (qkv.dtype == DType::kFloat32) {
+      AttendImage(qkv.row<float>(start), heads, out.tensor.row<float>(start), memory, per_thread);
+    } else {
+      ParallelFor(heads.length, heads.length * 3 * width,
+                  [&](int64_t r, int) { Widen(qkv.row<BFloat16>(start + r), wide + r * 3 * width, 3 * width); });
+      AttendImage(wide, heads, out.tensor.row<BFloat16>(start), memory, per_thread);
+    }
+  }
+  return out.handle;
+}
+
+}  // namespace internvl

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds build/native/internvl_native.node. Incremental: a second run compiles only what changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+for tool in cmake ninja c++; do
+  command -v "$tool" >/dev/null || missing+=("$tool")
+done
+if ((${#missing[@]})); then
+  echo "build-native: ${missing[*]} not found. Install: apt-get install cmake ninja-build g++ libdnnl-dev libgloo-dev libhwy-dev" >&2
+  exit 1
+fi
+if ! includes=$(node -p "[require('node-addon-api').include_dir, require('node-api-headers').include_dir].map((dir) => require('path').resolve(dir)).join(';')" 2>/dev/null); then
+  echo "build-native: node-addon-api or node-api-headers not found. Run: npm ci" >&2
+  exit 1
+fi
+
+build=build/native
+# Configures once; ninja configures again by itself when a CMakeLists.txt changes.
+if [[ ! -f $build/build.ninja ]] || ! grep -qF "NODE_API_INCLUDES:STRING=$includes" "$build/CMakeCache.txt"; then
+  cmake -S runtime/native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DNODE_API_INCLUDES="$includes" >"${TMPDIR:-/tmp}/internvl-cmake.$$" 2>&1 || {
+    cat "${TMPDIR:-/tmp}/internvl-cmake.$$" >&2
+    rm -f "${TMPDIR:-/tmp}/internvl-cmake.$$"
+    exit 1
+  }
+  rm -f "${TMPDIR:-/tmp}/internvl-cmake.$$"
+fi
+cmake --build "$build"
