@@ -1,0 +1,45 @@
+// What a bench prints: a table on the terminal, the same table in bench/RESULTS.md, and rows as JSON.
+
+/** One measured figure; `limit` is what the machine would allow, in the same unit. */
+export interface Row {
+  readonly metric: string;
+  readonly shape: string;
+  readonly unit: string;
+  readonly value: number;
+  readonly limit?: number;
+  readonly limitOf?: string;
+}
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly isa: string;
+  readonly readBandwidth: number;
+  readonly node: string;
+}
+
+function number(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+/** A Markdown table of the rows. */
+export function table(rows: readonly Row[]): string {
+  const lines = rows.map(
+    ({ metric, shape, unit, value, limit, limitOf }) =>
+      `| ${metric} | ${shape} | ${number(value)} ${unit} | ${
+        limit === undefined ? '' : `${((100 * value) / limit).toFixed(0)} % of ${limitOf} (${number(limit)})`
+      } |`,
+  );
+  return ['| what | shape | measured | share of the limit |', '| --- | --- | --- | --- |', ...lines].join('\n');
+}
+
+/** The page bench/RESULTS.md. */
+export function page(machine: Machine, rows: readonly Row[], command: string): string {
+  return `# Results
+
+\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
+Node ${machine.node}. Medians. Random weights: speed depends on shapes, not on values.
+
+${table(rows)}
+`;
+}
