@@ -20,7 +20,7 @@ export interface Prompt {
   readonly images: { readonly offset: number; readonly length: number }[];
 }
 
-export type PromptErrorCode = 'no_messages' | 'wrong_role_order' | 'images_without_user_message';
+export type PromptErrorCode = 'no_messages' | 'wrong_role_order';
 
 /** The messages do not make a prompt. */
 export class PromptError extends Error {
