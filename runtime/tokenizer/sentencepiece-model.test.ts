@@ -35,7 +35,7 @@ function write(pieces: readonly PieceRow[], options: Options = {}): Uint8Array {
     .fork()
     .tag(3, WireType.Varint)
     .int32(options.modelType ?? 2)
-    .tag(40, 0)
+    .tag(40, WireType.Varint)
     .int32(options.unknownId ?? 0)
     .join();
   writer
