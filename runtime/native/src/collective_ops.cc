@@ -1,18 +1,134 @@
+// Collectives as JavaScript sees them: without a group (world size 1) they check their arguments and do nothing.
+#include <cstring>
+
 #include "collective.h"
 #include "operations.h"
+#include "parallel.h"
+#include "row_math.h"
 
 namespace internvl {
+namespace {
+
+[[noreturn]] void ThrowNamed(const Call& call, const std::exception& error) {
+  Napi::Error named = Napi::Error::New(call.env(), error.what());
+  named.Set("name", Napi::String::New(call.env(), "CollectiveError"));
+  throw named;
+}
+
+template <typename F>
+void Guarded(const Call& call, F&& f) {
+  try {
+    f();
+  } catch (const CollectiveFailure& error) {
+    ThrowNamed(call, error);
+  }
+}
+
+}  // namespace
 
 Napi::Value CreateCollective(const Call& call) {
-  call.Integer(0, "rank", 0);
-  Napi::Array addresses = Napi::Array::New(call.env());
-  addresses.Set(0u, Napi::Uint8Array::New(call.env(), 0));
+  const int64_t world_size = call.Integer(1, "worldSize", 1, 1024);
+  const int64_t rank = call.Integer(0, "rank", 0, world_size - 1);
+  const std::string hostname = call.Text(2, "hostname");
+  const int64_t timeout = call.Integer(3, "timeoutMs", 1, int64_t{1} << 31);
+  if (call.environment.collective) call.FailRange("this thread has a group already: call closeCollective first");
+  Napi::Array addresses = Napi::Array::New(call.env(), static_cast<size_t>(world_size));
+  addresses.Set(static_cast<uint32_t>(rank), Napi::Uint8Array::New(call.env(), 0));
+  if (world_size == 1) return addresses;
+  Guarded(call, [&] {
+    call.environment.collective = std::make_unique<Collective>(static_cast<int>(rank), static_cast<int>(world_size), hostname,
+                                                               std::chrono::milliseconds(timeout));
+  });
+  const auto& prepared = call.environment.collective->addresses();
+  for (uint32_t peer = 0; peer < prepared.size(); ++peer) {
+    auto bytes = Napi::Uint8Array::New(call.env(), prepared[peer].size());
+    if (!prepared[peer].empty()) std::memcpy(bytes.Data(), prepared[peer].data(), prepared[peer].size());
+    addresses.Set(peer, bytes);
+  }
   return addresses;
 }
-Napi::Value ConnectCollective(const Call& call) { return call.env().Undefined(); }
-Napi::Value CloseCollective(const Call& call) { return call.env().Undefined(); }
-Napi::Value AllReduce(const Call& call) { return call.env().Undefined(); }
-Napi::Value AllGatherColumns(const Call& call) { return call[0]; }
-Napi::Value Broadcast(const Call& call) { return call.env().Undefined(); }
+
+Napi::Value ConnectCollective(const Call& call) {
+  const Napi::Array list = call.List(0, "addresses");
+  Collective* group = call.environment.collective.get();
+  const uint32_t world_size = group == nullptr ? 1 : static_cast<uint32_t>(group->world_size());
+  REQUIRE(call, list.Length() == world_size,
+          "addresses must have one element per rank: " + std::to_string(world_size) + ", not " + std::to_string(list.Length()));
+  if (group == nullptr) return call.env().Undefined();
+  std::vector<std::vector<char>> addresses(world_size);
+  for (uint32_t peer = 0; peer < world_size; ++peer) {
+    const Napi::Value value = list.Get(peer);
+    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      call.FailType("addresses must hold Uint8Arrays");
+    }
+    auto bytes = value.As<Napi::Uint8Array>();
+    if (bytes.ElementLength() != group->addresses()[peer].size()) {
+      call.FailRange("the address of rank " + std::to_string(peer) + " has " + std::to_string(bytes.ElementLength()) +
+                     " bytes instead of " + std::to_string(group->addresses()[peer].size()));
+    }
+    addresses[peer].assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
+  }
+  Guarded(call, [&] { group->Connect(addresses); });
+  return call.env().Undefined();
+}
+
+Napi::Value CloseCollective(const Call& call) {
+  call.environment.collective.reset();
+  return call.env().Undefined();
+}
+
+Napi::Value AllReduce(const Call& call) {
+  const Tensor x = call.Matrix(0, "x");
+  Collective* group = call.environment.collective.get();
+  if (group == nullptr) return call.env().Undefined();
+  const int64_t n = x.elements();
+  Guarded(call, [&] {
+    if (x.dtype == DType::kFloat32) return group->AllReduce({x.as<float>(), static_cast<size_t>(n)});
+    Scratch scratch(call.environment.tensors.arena());
+    float* wide = scratch.Get<float>(n);
+    const int64_t width = x.cols();
+    ParallelFor(x.rows(), n, [&](int64_t r, int) { Widen(x.row<BFloat16>(r), wide + r * width, width); });
+    group->AllReduce({wide, static_cast<size_t>(n)});
+    ParallelFor(x.rows(), n, [&](int64_t r, int) { Narrow(wide + r * width, x.row<BFloat16>(r), width); });
+  });
+  return call.env().Undefined();
+}
+
+Napi::Value AllGatherColumns(const Call& call) {
+  const Tensor x = call.MatrixOf(0, "x", DType::kFloat32);
+  Collective* group = call.environment.collective.get();
+  if (group == nullptr) return call[0];
+  const int64_t world_size = group->world_size(), width = x.cols(), n = x.elements();
+  const Result out = call.Make(DType::kFloat32, x.rows(), world_size * width);
+  Scratch scratch(call.environment.tensors.arena());
+  float* gathered = scratch.Get<float>(n * world_size);  // [worldSize, rows, cols]
+  Guarded(call, [&] {
+    group->AllGather({x.as<float>(), static_cast<size_t>(n)}, {gathered, static_cast<size_t>(n * world_size)});
+  });
+  for (int64_t row = 0; row < x.rows(); ++row) {
+    for (int64_t rank = 0; rank < world_size; ++rank) {
+      std::memcpy(out.tensor.row<float>(row) + rank * width, gathered + rank * n + row * width,
+                  static_cast<size_t>(width) * sizeof(float));
+    }
+  }
+  return out.handle;
+}
+
+Napi::Value Broadcast(const Call& call) {
+  const Napi::Value value = call[0];
+  if (!value.IsTypedArray()) call.FailType("bytes must be a Uint8Array or an Int32Array");
+  const bool integers = value.As<Napi::TypedArray>().TypedArrayType() == napi_int32_array;
+  std::span<uint8_t> bytes;
+  if (integers) {
+    const auto values = call.Int32s(0, "bytes");
+    bytes = {reinterpret_cast<uint8_t*>(values.data()), values.size_bytes()};
+  } else {
+    bytes = call.Bytes(0, "bytes");
+  }
+  Collective* group = call.environment.collective.get();
+  const int64_t root = call.Integer(1, "root", 0, group == nullptr ? 0 : group->world_size() - 1);
+  if (group != nullptr) Guarded(call, [&] { group->Broadcast(bytes, static_cast<int>(root)); });
+  return call.env().Undefined();
+}
 
 }  // namespace internvl
