@@ -100,7 +100,7 @@ export class InternVL implements Model {
   }
 
   close(): void {
-    for (const image of [...this.#images.keys()]) this.freeImage(image);
+    for (const image of this.#images.keys()) this.freeImage(image);
     this.#cache.free();
     this.#weights.free();
   }

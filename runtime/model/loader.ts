@@ -47,7 +47,8 @@ export function loadWeights(
   plans: readonly TensorPlan[],
   onProgress?: (progress: LoadProgress) => void,
 ): Weights {
-  for (const plan of plans) for (const copy of plan.copies) checkpoint.require(copy.source, copy.sourceShape);
+  for (const plan of plans)
+    for (const copy of plan.copies) sourceDType(checkpoint.require(copy.source, copy.sourceShape));
 
   const totalBytes = plans.reduce((sum, plan) => sum + planBytes(plan), 0);
   const files = new Map<string, MappedFile>();

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { config40B, smallConfig } from '../../test/support/model-configs.ts';
 import { partition, PartitionError, supportedWorldSizes, validate } from './partition.ts';

@@ -1,0 +1,72 @@
+// One rank of a tensor-parallel group in its own process: follows the orders that its parent sends over IPC.
+
+import type { WeightDType } from '../../../runtime/model/tensor-plan.ts';
+import { native } from '../../../runtime/native/index.ts';
+import { readUint8Npy } from '../../support/npy.ts';
+import { loadTestModel, ModelSession } from '../../support/model-session.ts';
+import type { PlacedImage } from '../../support/batches.ts';
+
+/** What a rank is started with (argv[2], JSON). */
+export interface RankOptions {
+  readonly checkpoint: string;
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly dtype: WeightDType;
+}
+
+/** A greedy run. Ranks > 0 get zeros for ids and no pixels: they must come from rank 0. */
+export interface RankRequest {
+  readonly ids: readonly number[];
+  readonly pixels: string | undefined;
+  readonly image: PlacedImage | undefined;
+  readonly steps: number;
+  readonly chunk: number;
+}
+
+export interface RankResult {
+  readonly tokens: number[];
+  readonly logits: Float32Array[];
+}
+
+export type FromParent =
+  | { readonly type: 'connect'; readonly addresses: Uint8Array[] }
+  | { readonly type: 'generate'; readonly request: RankRequest };
+
+export type FromRank =
+  | { readonly type: 'addresses'; readonly addresses: Uint8Array[] }
+  | { readonly type: 'connected' }
+  | { readonly type: 'generated'; readonly result: RankResult };
+
+const COLLECTIVE_TIMEOUT_MS = 30_000;
+
+function main(options: RankOptions): void {
+  const { checkpoint, rank, worldSize, dtype } = options;
+  const ops = native();
+  ops.setThreads(1);
+  const model = loadTestModel(checkpoint, { dtype, rank, worldSize });
+  const session = new ModelSession(model);
+  const send = (message: FromRank) => process.send?.(message);
+
+  process.on('message', (message: FromParent) => {
+    if (message.type === 'connect') {
+      ops.connectCollective(message.addresses);
+      send({ type: 'connected' });
+      return;
+    }
+    const { ids, pixels, image, steps, chunk } = message.request;
+    if (image !== undefined)
+      model.encodeImage(image.image, pixels === undefined ? undefined : readUint8Npy(pixels).data);
+    const sequence = session.start(ids, image === undefined ? [] : [image]);
+    const result = session.greedy(sequence, steps, chunk);
+    session.finish(sequence);
+    if (image !== undefined) model.freeImage(image.image);
+    send({ type: 'generated', result });
+  });
+  process.on('disconnect', () => process.exit(0));
+  send({
+    type: 'addresses',
+    addresses: ops.createCollective(rank, worldSize, '127.0.0.1', COLLECTIVE_TIMEOUT_MS),
+  });
+}
+
+main(JSON.parse(process.argv[2] ?? '{}') as RankOptions);
