@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, parseConfig } from './config.ts';
+
+const machine = { cores: 8 };
+
+function problems(argv: readonly string[]): readonly string[] {
+  try {
+    parseConfig(argv, machine);
+  } catch (err) {
+    if (err instanceof ConfigError) return err.problems;
+    throw err;
+  }
+  return [];
+}
+
+describe('parseConfig', () => {
+  it('fills in defaults', () => {
+    const config = parseConfig(['--model', '/models/tiny/'], machine);
+    expect(config).toMatchObject({
+      servedName: 'tiny',
+      rank: 0,
+      worldSize: 1,
+      threads: 8,
+      dtype: 'bfloat16',
+      kvCache: { fraction: 0.3 },
+      metricsListen: undefined,
+      hangTimeoutMs: 4000,
+    });
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  it('reads a rank of a group', () => {
+    const config = parseConfig(
+      '--model m --rank 1 --world-size 2 --ranks a:1,b:2 --listen b:2 --kv-cache-bytes 4096'.split(' '),
+      machine,
+    );
+    expect(config).toMatchObject({ rank: 1, ranks: ['a:1', 'b:2'], collectiveHost: 'b', threads: 4 });
+    expect(config.kvCache).toEqual({ bytes: 4096 });
+  });
+
+  it.each([
+    [[], '--model is required'],
+    [['--model', 'm', '--dtype', 'int8'], "--dtype is 'int8': it must be one of float32, bfloat16"],
+    [['--model', 'm', '--rank', '1'], '--rank 1 is not below --world-size 1'],
+    [['--model', 'm', '--world-size', '2'], '--ranks names 0 addresses for --world-size 2'],
+    [['--model', 'm', '--listen', 'nowhere'], 'the port is missing'],
+    [['--model', 'm', '--max-sequences', '0'], 'from 1 to 4096'],
+    [['--model', 'm', '--max-batched-tokens', '8'], 'below --max-sequences 64'],
+    [['--model', 'm', '--kv-cache-fraction', '1.5'], 'above 0 and at most 1'],
+    [['--model', 'm', '--kv-cache-bytes', '1', '--kv-cache-fraction', '0.5'], 'exclude each other'],
+    [['--model', 'm', '--simulate', '{'], '--simulate is not JSON'],
+    [['--model', 'm', '--simulate', '[]'], '--simulate is not a JSON object'],
+    [['--model', 'm', '--nonsense', 'x'], 'unknown flag --nonsense'],
+    [['--model', 'm', 'x'], "unexpected argument 'x'"],
+    [['--model'], '--model needs a value'],
+  ])('refuses %j', (argv, problem) => {
+    expect(problems(argv).join('; ')).toContain(problem);
+  });
+
+  it('lists all problems at once', () => {
+    expect(problems(['--rank', 'x', '--threads', '-1', '--log-level', 'loud']).length).toBeGreaterThanOrEqual(
+      4,
+    );
+  });
+});
