@@ -44,6 +44,8 @@ export interface EngineCoreOptions {
   readonly now: () => number;
   /** The seed of a sequence that was submitted without one. */
   readonly randomSeed: () => bigint;
+  /** A further reason to end a submission with 'error'; undefined = take it. */
+  readonly refuse?: (submission: Submission) => string | undefined;
 }
 
 /** A handle was submitted while it was live. */
@@ -65,8 +67,9 @@ export class EngineCore {
   readonly #sampler: Sampler;
   readonly #live = new Map<number, Sequence>();
   #arrivals = 0;
-  #steps = 0;
+  #outputs = 0;
   #stepUs = 0;
+  #progressUs: number;
   #wake: (() => void) | undefined;
 
   constructor(options: EngineCoreOptions) {
@@ -84,6 +87,7 @@ export class EngineCore {
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
     this.#sampler = new Sampler(info.vocabSize);
+    this.#progressUs = options.now();
   }
 
   /** Accepts submissions, also while a step is under way; one that cannot be served ends with 'error' in the next output. Throws DuplicateHandle, taking none. */
@@ -93,6 +97,7 @@ export class EngineCore {
       if (this.#live.has(handle) || handles.has(handle)) throw new DuplicateHandle(handle);
       handles.add(handle);
     }
+    if (!this.hasWork) this.#progressUs = this.#options.now();
     for (const submission of submissions) {
       const seed = submission.sampling.seed ?? this.#options.randomSeed();
       const sequence = new Sequence(submission, this.#arrivals, seed, this.#options.now());
@@ -117,12 +122,17 @@ export class EngineCore {
   /** Ends everything; returns the output that says so, undefined when nothing was live. */
   abortAll(): StepOutput | undefined {
     this.abort([...this.#live.keys()]);
-    return this.#output([], undefined);
+    return this.#endings();
   }
 
   /** Some sequence is live. */
   get hasWork(): boolean {
     return this.#live.size > 0;
+  }
+
+  /** Microseconds since a step last finished while there was work; 0 when idle. */
+  get stalledUs(): number {
+    return this.hasWork ? this.#options.now() - this.#progressUs : 0;
   }
 
   load(): EngineLoad {
@@ -137,21 +147,23 @@ export class EngineCore {
     };
   }
 
-  /** Runs one step; undefined when there was nothing to run or to report. What it throws is fatal: the engine must not be used further. */
+  /** Runs one step and reports it, also when it gave no token yet; undefined when there was nothing to run or to report. What it throws is fatal: the engine must not be used further. */
   async step(): Promise<StepOutput | undefined> {
     const startUs = this.#options.now();
     const step = this.#scheduler.schedule();
-    if (step === undefined) return this.#output([], undefined);
+    if (step === undefined) return this.#endings();
     for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
     const result = await this.#options.executor.execute(step.plan, step.inputIds, step.pixels);
     const logprobs: TokenLogprobs = new Map();
     const choices = this.#choose(step, result, logprobs);
     const nowUs = this.#options.now();
     this.#stepUs = Math.round(nowUs - startUs);
+    this.#progressUs = nowUs;
     for (const sequence of step.sampling) {
       if (sequence.state !== 'finished') sequence.firstTokenUs ??= nowUs;
     }
-    return this.#output(this.#scheduler.postprocess(step, choices), logprobs);
+    const delivered = this.#scheduler.postprocess(step, choices);
+    return this.#output(delivered, logprobs, this.#scheduler.takeEnded());
   }
 
   /**
@@ -195,7 +207,7 @@ export class EngineCore {
     if (this.#scheduler.numWaiting >= maxWaiting) {
       return `${String(maxWaiting)} sequences are waiting already: submit against credits`;
     }
-    return fitProblem(submission, this.#options.info)?.message;
+    return fitProblem(submission, this.#options.info)?.message ?? this.#options.refuse?.(submission);
   }
 
   #choose(step: ScheduledStep, result: StepResult, logprobs: TokenLogprobs): TokenChoice[] {
@@ -227,21 +239,26 @@ export class EngineCore {
     });
   }
 
+  /** The report of what ended without a step. */
+  #endings(): StepOutput | undefined {
+    const ended = this.#scheduler.takeEnded();
+    return ended.length === 0 ? undefined : this.#output([], new Map(), ended);
+  }
+
   #output(
     delivered: readonly { readonly sequence: Sequence; readonly tokenId: number }[],
-    logprobs: TokenLogprobs | undefined,
-  ): StepOutput | undefined {
-    const ended = this.#scheduler.takeEnded();
-    if (delivered.length === 0 && ended.length === 0) return undefined;
+    logprobs: TokenLogprobs,
+    ended: readonly EndedSequence[],
+  ): StepOutput {
     for (const { sequence } of ended) this.#live.delete(sequence.handle);
     const withLogprobs = delivered.flatMap(({ sequence }) => {
-      const logprob = logprobs?.get(sequence);
+      const logprob = logprobs.get(sequence);
       return logprob === undefined ? [] : [{ handle: sequence.handle, tokens: [logprob] }];
     });
     const nowUs = this.#options.now();
-    this.#steps += 1;
+    this.#outputs += 1;
     return {
-      step: this.#steps,
+      step: this.#outputs,
       handles: delivered.map(({ sequence }) => sequence.handle),
       counts: delivered.map(() => 1),
       tokenIds: delivered.map(({ tokenId }) => tokenId),

@@ -1,0 +1,233 @@
+// Random arrivals, priorities, pictures, aborts and shortages against the real loop: what must hold after every step, and that every
+// answer is the one that the sequence gets alone.
+
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+
+import { FakeModel, expectedTokens } from '../../test/support/fake-model.ts';
+import { picture, promptOf, submission } from '../../test/support/submissions.ts';
+import { EngineCore } from './engine-core.ts';
+import type { FinishedSequence, StepOutput, Submission } from './engine.ts';
+import { ModelExecutor } from './executor.ts';
+import type { Executor, StepResult } from './executor.ts';
+import { RankState } from './rank-state.ts';
+import type { StepPlan } from './step-plan.ts';
+
+const VOCAB = 13;
+const PICTURE_TOKENS = 5;
+const SEED = Number.parseInt(process.env['PROPERTY_SEED'] ?? '20261123', 10); // printed by fast-check when a run fails
+
+interface Arrival {
+  readonly step: number;
+  readonly textTokens: number;
+  readonly first: number;
+  readonly pictures: readonly string[];
+  readonly maxTokens: number;
+  readonly priority: number;
+  /** Steps after arrival at which it is aborted, and whether while a step is under way. */
+  readonly abort: { readonly after: number; readonly midStep: boolean } | undefined;
+}
+
+interface Scenario {
+  readonly blockSize: number;
+  readonly kvTokens: number;
+  readonly maxSequences: number;
+  readonly extraBudget: number;
+  readonly maxImageEncodes: number;
+  readonly maxEncodedImages: number;
+  readonly agingSteps: number;
+  readonly arrivals: readonly Arrival[];
+}
+
+const arrival: fc.Arbitrary<Arrival> = fc.record({
+  step: fc.nat(12),
+  textTokens: fc.integer({ min: 1, max: 12 }),
+  first: fc.nat(12),
+  pictures: fc.array(fc.constantFrom('cat', 'dog', 'sun'), { maxLength: 3 }),
+  maxTokens: fc.integer({ min: 1, max: 25 }),
+  priority: fc.nat(2),
+  abort: fc.option(fc.record({ after: fc.nat(15), midStep: fc.boolean() }), { nil: undefined, freq: 4 }),
+});
+
+const scenario: fc.Arbitrary<Scenario> = fc.record({
+  blockSize: fc.integer({ min: 1, max: 5 }),
+  kvTokens: fc.integer({ min: 20, max: 80 }),
+  maxSequences: fc.integer({ min: 1, max: 6 }),
+  extraBudget: fc.nat(20),
+  maxImageEncodes: fc.integer({ min: 1, max: 3 }),
+  maxEncodedImages: fc.integer({ min: 1, max: 4 }),
+  agingSteps: fc.integer({ min: 1, max: 30 }),
+  arrivals: fc.array(arrival, { minLength: 1, maxLength: 14 }),
+});
+
+describe('engine core under random load', () => {
+  it('ends every sequence exactly once with the tokens that it gets alone', async () => {
+    const seen = { preemptions: 0, chunks: 0, sharedRows: 0, reasons: new Set<string>() };
+    await fc.assert(
+      fc.asyncProperty(scenario, async (given) => {
+        const run = await simulate(given);
+        seen.preemptions += run.preemptions;
+        seen.chunks += run.chunks;
+        seen.sharedRows += run.sharedRows;
+        for (const { reason } of run.finished.values()) seen.reasons.add(reason);
+      }),
+      { seed: SEED, numRuns: 300 },
+    );
+    // The scenarios reach what they are for.
+    expect(seen.preemptions).toBeGreaterThan(50);
+    expect(seen.chunks).toBeGreaterThan(200);
+    expect(seen.sharedRows).toBeGreaterThan(10);
+    expect([...seen.reasons].sort()).toEqual(['abort', 'error', 'length']);
+  });
+});
+
+async function simulate(given: Scenario) {
+  const limits = limitsOf(given);
+  const checked = new CheckedExecutor(given, limits);
+  const core = new EngineCore({
+    info: { ...limits, maxModelLength: 60, vocabSize: VOCAB, maxSequences: given.maxSequences },
+    tuning: {
+      maxBatchedTokens: limits.maxBatchedTokens,
+      maxWaiting: 100,
+      maxImageEncodes: given.maxImageEncodes,
+      maxEncodedImages: given.maxEncodedImages,
+      agingSteps: given.agingSteps,
+    },
+    executor: checked,
+    now: () => 0,
+    randomSeed: () => 0n,
+  });
+  const submissions = given.arrivals.map((each, handle) => submissionOf(each, handle));
+  const tokens = new Map<number, number[]>();
+  const finished = new Map<number, FinishedSequence>();
+  const take = (output: StepOutput | undefined): void => {
+    if (output === undefined) return;
+    collect(output, tokens, finished);
+  };
+  for (let step = 0; step <= 40 || core.hasWork; step += 1) {
+    expect(step, 'steps until all have ended').toBeLessThan(2000);
+    core.submit(submissions.filter((_, handle) => given.arrivals[handle]?.step === step));
+    const aborts = (midStep: boolean): number[] =>
+      [...given.arrivals.entries()].flatMap(([handle, { abort, step: start }]) =>
+        abort?.midStep === midStep && start + abort.after === step ? [handle] : [],
+      );
+    core.abort(aborts(false));
+    checked.duringStep = () => {
+      core.abort(aborts(true));
+    };
+    take(await core.step());
+    core.checkInvariants();
+  }
+  for (const [handle, { reason, message }] of finished) {
+    const request = submissions[handle];
+    const got = tokens.get(handle) ?? [];
+    if (request === undefined) throw new Error(`unknown handle ${String(handle)} finished`);
+    expect(got).toEqual(expectedTokens(request, got.length, VOCAB));
+    if (reason === 'length') expect(got.length).toBe(request.sampling.maxTokens);
+    if (reason === 'error') expect(message).toMatch(/KV/);
+    if (reason === 'abort') expect(given.arrivals[handle]?.abort).toBeDefined();
+  }
+  expect([...finished.keys()].sort(byNumber)).toEqual([...submissions.keys()]);
+  expect(core.load()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0, waitingUncachedTokens: 0 });
+  return {
+    finished,
+    preemptions: checked.preemptions,
+    chunks: checked.chunks,
+    sharedRows: checked.sharedRows,
+  };
+}
+
+function limitsOf({ blockSize, kvTokens, maxSequences, extraBudget }: Scenario) {
+  return {
+    blockSize,
+    kvBlocks: Math.max(1, Math.floor(kvTokens / blockSize)),
+    maxBatchedTokens: maxSequences + extraBudget,
+  };
+}
+
+function submissionOf(
+  { textTokens, first, pictures, maxTokens, priority }: Arrival,
+  handle: number,
+): Submission {
+  const images = pictures.map((name, index) =>
+    picture(name, 1 + index * (PICTURE_TOKENS + 1), PICTURE_TOKENS),
+  );
+  const tokenIds = promptOf(textTokens + pictures.length * (PICTURE_TOKENS + 1), first);
+  return submission(handle, { tokenIds, images, priority, sampling: { maxTokens } });
+}
+
+function collect(
+  output: StepOutput,
+  tokens: Map<number, number[]>,
+  finished: Map<number, FinishedSequence>,
+): void {
+  let at = 0;
+  for (const [index, handle] of output.handles.entries()) {
+    expect(finished.has(handle), `tokens of ${String(handle)} after its end`).toBe(false);
+    const count = output.counts[index] ?? 0;
+    tokens.set(handle, [...(tokens.get(handle) ?? []), ...output.tokenIds.slice(at, at + count)]);
+    at += count;
+  }
+  expect(at).toBe(output.tokenIds.length);
+  for (const end of output.finished) {
+    expect(finished.has(end.handle), `second end of ${String(end.handle)}`).toBe(false);
+    finished.set(end.handle, end);
+  }
+}
+
+/** Executes on the fake model and checks each plan: budgets, and that a second rank derives the same. */
+class CheckedExecutor implements Executor {
+  preemptions = 0;
+  chunks = 0;
+  sharedRows = 0;
+  duringStep: () => void = () => undefined;
+  readonly #model: FakeModel;
+  readonly #executor: ModelExecutor;
+  readonly #otherRank: RankState;
+  readonly #given: Scenario;
+  readonly #maxBatchedTokens: number;
+
+  constructor(given: Scenario, limits: ReturnType<typeof limitsOf>) {
+    this.#given = given;
+    this.#maxBatchedTokens = limits.maxBatchedTokens;
+    this.#model = new FakeModel({ vocabSize: VOCAB, ...limits });
+    this.#otherRank = new RankState(limits);
+    this.#executor = new ModelExecutor({
+      ...limits,
+      model: this.#model,
+      publish: (plan) => {
+        this.#otherRank.apply(plan);
+      },
+      verify: (_, planHash) => {
+        expect(this.#otherRank.planHash).toBe(planHash);
+      },
+    });
+  }
+
+  async execute(
+    plan: StepPlan,
+    inputIds: Int32Array,
+    pixels: ReadonlyMap<number, Uint8Array>,
+  ): Promise<StepResult> {
+    const numTokens = plan.sequences.reduce((sum, sequence) => sum + sequence.numTokens, 0);
+    expect(numTokens).toBe(inputIds.length);
+    expect(numTokens).toBeLessThanOrEqual(this.#maxBatchedTokens);
+    expect(plan.sequences.length).toBeLessThanOrEqual(this.#given.maxSequences);
+    expect(plan.encodeImages.length).toBeLessThanOrEqual(this.#given.maxImageEncodes);
+    for (const image of plan.encodeImages) {
+      const isFirstUse = plan.imageRows.some((rows) => rows.image === image && rows.sourceRow === 0);
+      expect(isFirstUse, 'an image is encoded in the step of its first row').toBe(true);
+    }
+    this.preemptions += plan.preempted.length;
+    this.chunks += plan.sequences.filter((sequence) => !sequence.wantsLogits).length;
+    this.sharedRows += plan.imageRows.length - new Set(plan.imageRows.map(({ image }) => image)).size;
+    const result = await this.#executor.execute(plan, inputIds, pixels);
+    expect(this.#model.numImages).toBeLessThanOrEqual(this.#given.maxEncodedImages);
+    this.duringStep();
+    return result;
+  }
+}
+
+function byNumber(a: number, b: number): number {
+  return a - b;
+}
