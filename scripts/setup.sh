@@ -54,4 +54,4 @@ if ! "$node24" --version 2>/dev/null | grep -Eq '^v(2[4-9]|[3-9][0-9])'; then
 fi
 
 # --- native addon
-sh scripts/build-native.sh
+bash scripts/build-native.sh
