@@ -1,0 +1,112 @@
+// The steps from a checkpoint directory to a model that computes, on one rank, in the engine thread: the only thread that calls
+// native code.
+
+import { openCheckpoint } from '../checkpoint/checkpoint.ts';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { InternVL } from '../model/internvl.ts';
+import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
+import { loadWeights } from '../model/loader.ts';
+import type { Weights } from '../model/loader.ts';
+import { partition } from '../model/partition.ts';
+import { planBytes } from '../model/tensor-plan.ts';
+import type { TensorPlan } from '../model/tensor-plan.ts';
+import { native } from '../native/index.ts';
+import type { Native } from '../native/index.ts';
+import type { Joined, LoadProgress, Prepared, ThreadOptions } from './messages.ts';
+
+/** --max-model-length asks for more than the model can do. */
+export class ModelLengthError extends Error {
+  override readonly name = 'ModelLengthError';
+  readonly code = 'max_model_length';
+}
+
+/** One rank's part of the model on its way from disk to the first forward pass: prepare, join, load, start. join may be repeated before start. */
+export class RankModel {
+  readonly #options: ThreadOptions;
+  readonly #progress: () => void;
+  readonly #native: Native;
+  readonly #checkpoint: Checkpoint;
+  readonly #plans: readonly TensorPlan[];
+  readonly #maxModelLength: number;
+  #collective = false;
+  #weights: Weights | undefined;
+
+  /** Opens the checkpoint and plans what this rank holds of it; throws CheckpointError, ConfigError, PartitionError, ModelLengthError or NativeUnavailable. */
+  constructor(options: ThreadOptions, progress: () => void) {
+    this.#options = options;
+    this.#progress = progress;
+    this.#checkpoint = openCheckpoint(options.directory);
+    const { config } = this.#checkpoint;
+    const longest = config.llm.maxPositionEmbeddings;
+    this.#maxModelLength = options.maxModelLength ?? longest;
+    if (this.#maxModelLength > longest) {
+      throw new ModelLengthError(
+        `--max-model-length ${this.#maxModelLength} is more than the model's ${longest} positions`,
+      );
+    }
+    this.#plans = partition(config, options.rank, options.worldSize, options.dtype);
+    this.#native = native();
+    this.#native.setThreads(options.threads);
+  }
+
+  get prepared(): Prepared {
+    return {
+      fingerprint: this.#checkpoint.fingerprint,
+      maxModelLength: this.#maxModelLength,
+      vocabSize: this.#checkpoint.config.llm.vocabSize,
+    };
+  }
+
+  /** Opens this rank's end of the collective and says how many KV blocks it has memory for; throws KvCacheError. freeBytes: memory that can still be taken. */
+  join(freeBytes: number): Joined {
+    const { rank, worldSize, collectiveHost, collectiveTimeoutMs } = this.#options;
+    const maxKvBlocks = this.#kvBlocks(freeBytes);
+    if (worldSize === 1) return { addresses: [], maxKvBlocks };
+    if (this.#collective) this.#native.closeCollective();
+    this.#collective = true;
+    const addresses = this.#native.createCollective(rank, worldSize, collectiveHost, collectiveTimeoutMs);
+    return { addresses, maxKvBlocks };
+  }
+
+  /** Reads this rank's weights, once; returns their bytes. Throws CheckpointError. */
+  load(onProgress: (progress: LoadProgress) => void): number {
+    this.#weights ??= loadWeights(this.#native, this.#checkpoint, this.#plans, (progress) => {
+      this.#progress();
+      onProgress(progress);
+    });
+    return this.#weights.bytes;
+  }
+
+  /** Connects to the other ranks and allocates the KV cache; throws CollectiveError. */
+  start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
+    const { rank, worldSize, dtype, blockSize } = this.#options;
+    if (this.#weights === undefined) throw new Error('start before load');
+    if (worldSize > 1) this.#native.connectCollective(peerAddresses);
+    return new InternVL(this.#native, this.#checkpoint.config, this.#weights, {
+      rank,
+      worldSize,
+      dtype,
+      kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
+      progress: this.#progress,
+    });
+  }
+
+  /** Leaves the collective: a peer that still waits in one fails at once. */
+  close(): void {
+    if (this.#collective) this.#native.closeCollective();
+    this.#collective = false;
+  }
+
+  #kvBlocks(freeBytes: number): number {
+    const { dtype, worldSize, blockSize, maxSequences, kvCache } = this.#options;
+    const weightBytes = this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
+    const left = this.#weights === undefined ? Math.max(0, freeBytes - weightBytes) : freeBytes;
+    return kvCacheBlocks({
+      availableBytes: 'bytes' in kvCache ? kvCache.bytes : left * kvCache.fraction,
+      bytesPerBlock: kvBytesPerBlock(this.#checkpoint.config, worldSize, dtype, blockSize),
+      blockSize,
+      maxModelLength: this.#maxModelLength,
+      maxSequences,
+    });
+  }
+}
