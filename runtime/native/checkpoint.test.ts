@@ -1,0 +1,119 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { bfloat16, randomValues } from '../../test/support/native-tensors.ts';
+import type { Floating } from '../../test/support/native-tensors.ts';
+import { native } from './index.ts';
+
+const ops = native();
+const folder = mkdtempSync(join(tmpdir(), 'native-checkpoint-'));
+
+beforeEach(() => ops.release(0));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function bytesOf(values: readonly number[], type: 'float32' | 'bfloat16' | 'float16'): Uint8Array {
+  const view = new DataView(new ArrayBuffer(values.length * (type === 'float32' ? 4 : 2)));
+  values.forEach((value, i) => {
+    if (type === 'float32') view.setFloat32(4 * i, value, true);
+    else if (type === 'float16') view.setFloat16(2 * i, value, true);
+    else {
+      const word = new DataView(new ArrayBuffer(4));
+      word.setFloat32(0, bfloat16(value));
+      view.setUint16(2 * i, word.getUint16(0), true);
+    }
+  });
+  return new Uint8Array(view.buffer);
+}
+
+function fileWith(name: string, prefix: number, bytes: Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, Buffer.concat([new Uint8Array(prefix).fill(171), bytes]));
+  return path;
+}
+
+describe('copyFromFile', () => {
+  const sources = ['float32', 'bfloat16', 'float16'] as const;
+  const cases = sources.flatMap((source) =>
+    (['float32', 'bfloat16'] as Floating[]).flatMap((to) =>
+      [0, 1, 3, 8].map((prefix) => [source, to, prefix] as const),
+    ),
+  );
+
+  it.each(cases)('takes a rectangle of %s into %s from byte %i', (source, to, prefix) => {
+    const [rows, stride] = [7, 600];
+    // Halves: exact in every type. 300 columns exceed the pieces that conversions go by.
+    const values = Array.from({ length: rows * stride }, (_, i) => ((i * 29) % 255) / 2 - 60);
+    const file = ops.mapFile(fileWith(`${source}-${to}-${prefix}`, prefix, bytesOf(values, source)));
+    const dst = ops.allocate(to, [6, 400]);
+    ops.copyFromFile(dst, 1, 5, file, prefix, source, stride, 2, 30, 4, 300);
+    const expected = Array.from({ length: 6 * 400 }, (_, index) => {
+      const [r, c] = [Math.floor(index / 400) - 1, (index % 400) - 5];
+      return r >= 0 && r < 4 && c >= 0 && c < 300 ? values[(r + 2) * stride + c + 30]! : 0;
+    });
+    expect([...ops.readFloat32(dst)]).toEqual(expected);
+    ops.unmapFile(file);
+    ops.free(dst);
+  });
+
+  it('converts every float16, and rounds float32 to bfloat16', () => {
+    const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
+    const file = ops.mapFile(fileWith('halves', 0, new Uint8Array(halves.buffer)));
+    const dst = ops.allocate('float32', [65536]);
+    ops.copyFromFile(dst, 0, 0, file, 0, 'float16', 65536, 0, 0, 1, 65536);
+    const view = new DataView(halves.buffer);
+    const result = ops.readFloat32(dst);
+    for (let i = 0; i < 65536; i++)
+      expect(Object.is(result[i], view.getFloat16(2 * i, true)), `half ${i}`).toBe(true);
+
+    const values = randomValues(1000, 1, 'float32');
+    const wide = ops.mapFile(fileWith('wide', 0, bytesOf(values, 'float32')));
+    const narrow = ops.allocate('bfloat16', [1000]);
+    ops.copyFromFile(narrow, 0, 0, wide, 0, 'float32', 1000, 0, 0, 1, 1000);
+    expect([...ops.readFloat32(narrow)]).toEqual(values.map(bfloat16));
+  });
+
+  it('refuses what lies outside the file, naming path, offset and size, and what lies outside dst', () => {
+    const path = fileWith('short', 0, bytesOf([1, 2, 3, 4, 5, 6], 'float32'));
+    const file = ops.mapFile(path);
+    expect(ops.mappedBytes(file)).toBe(24);
+    const dst = ops.allocate('float32', [3, 2]);
+    const copy = (
+      offset: number,
+      stride: number,
+      srcRow: number,
+      srcCol: number,
+      rows: number,
+      cols: number,
+    ) => ops.copyFromFile(dst, 0, 0, file, offset, 'float32', stride, srcRow, srcCol, rows, cols);
+    copy(0, 2, 0, 0, 3, 2);
+    copy(24, 2, 0, 0, 0, 2);
+    expect(() => copy(1, 2, 0, 0, 3, 2)).toThrow(
+      new RegExp(`^copyFromFile: '${path}' has 24 bytes; the matrix at offset 1 needs 6 elements of 4 bytes`),
+    );
+    expect(() => copy(0, 2, 1, 0, 3, 2)).toThrow(RangeError);
+    expect(() => copy(28, 2, 0, 0, 1, 1)).toThrow(RangeError);
+    expect(() => copy(2 ** 39, 2, 0, 0, 1, 1)).toThrow(RangeError);
+    expect(() => copy(0, 2 ** 30, 2 ** 30, 0, 1, 1)).toThrow(RangeError);
+    expect(() => copy(-4, 2, 0, 0, 1, 1)).toThrow(/^copyFromFile: byteOffset/);
+    expect(() => copy(0, 2, 0, 1, 1, 2)).toThrow(/^copyFromFile: columns \[1, 3\) lie outside srcStride 2/);
+    expect(() => copy(0, 3, 0, 0, 1, 3)).toThrow(
+      /^copyFromFile: the rectangle of 1 x 3 at \(0, 0\) lies outside dst/,
+    );
+    expect(() => ops.copyFromFile(dst, 0, 0, file, 0, 'int8' as never, 2, 0, 0, 1, 1)).toThrow(TypeError);
+    ops.unmapFile(file);
+    expect(() => copy(0, 2, 0, 0, 1, 1)).toThrow(/^copyFromFile: file is not mapped$/);
+    expect(() => ops.unmapFile(file)).toThrow(RangeError);
+  });
+
+  it('names a path that cannot be mapped', () => {
+    const missing = join(folder, 'missing');
+    expect(() => ops.mapFile(missing)).toThrow(
+      `mapFile: cannot open '${missing}': No such file or directory`,
+    );
+    expect(() => ops.mapFile(folder)).toThrow(`mapFile: not a regular file '${folder}'`);
+    const empty = ops.mapFile(fileWith('empty', 0, new Uint8Array(0)));
+    expect(ops.mappedBytes(empty)).toBe(0);
+    ops.unmapFile(empty);
+  });
+});
