@@ -1,0 +1,24 @@
+// Stands for a rank in tests of the supervisor. Its flags say what it does: --say TEXT prints a line; --exit CODE ends at once, or after
+// --after-file FILE is there; without --exit it runs until it is told to end. --deaf ignores SIGTERM.
+import { existsSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    say: { type: 'string', multiple: true },
+    exit: { type: 'string' },
+    'after-file': { type: 'string' },
+    deaf: { type: 'boolean' },
+  },
+});
+
+for (const line of values.say ?? []) console.log(line);
+const file = values['after-file'];
+if (values.exit !== undefined && (file === undefined || existsSync(file))) process.exit(Number(values.exit));
+process.on('SIGTERM', () => {
+  if (values.deaf !== true) process.exit(0);
+});
+console.log(JSON.stringify({ message: 'serving', rank: 0, address: '127.0.0.1:1' }));
+setInterval(() => {
+  if (values.exit !== undefined && file !== undefined && existsSync(file)) process.exit(Number(values.exit));
+}, 20);
