@@ -1,0 +1,137 @@
+// What a client gets for one request: the replica's tokens made into text, cut at stop strings, measured by the router's clock.
+
+import { FinishReason, type TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
+import type { Delta, Finished, Started, Timings } from '../gen/proto/internvl/v1/inference.ts';
+import type { Done } from '../gen/proto/internvl/engine/v1/engine.ts';
+import type { RpcError } from '../rpc/status.ts';
+import type { RouterMetrics } from './metrics.ts';
+import type { AnswerText } from './output.ts';
+import type { RequestListener } from './request.ts';
+
+/** Where an answer goes: started, deltas, then finished or failed. */
+export interface AnswerSink {
+  started(started: Started): void;
+  delta(delta: Delta): void;
+  finished(finished: Finished): void;
+  failed(error: RpcError): void;
+}
+
+export interface AnswerOptions {
+  readonly requestId: string;
+  readonly promptTokenIds: readonly number[];
+  readonly returnPromptTokenIds: boolean;
+  readonly imageTokens: number;
+  readonly text: AnswerText;
+  readonly sink: AnswerSink;
+  readonly metrics: RouterMetrics;
+  readonly now: () => number;
+  /** When the request arrived. */
+  readonly startedAt: number;
+  /** When it was placed on a replica first. */
+  readonly placedAt: () => number | undefined;
+  /** A stop string ended the answer: the replica need not go on. */
+  readonly stop: () => void;
+  /** The first token is there: it will not be tried again elsewhere. */
+  readonly onFirstToken: () => void;
+}
+
+/** Listens to one routed request and tells its sink. */
+export class Answer implements RequestListener {
+  readonly #options: AnswerOptions;
+  #firstTokenAt: number | undefined;
+  #lastTokenAt = 0;
+  #started = false;
+  #over = false;
+
+  constructor(options: AnswerOptions) {
+    this.#options = options;
+  }
+
+  onAccepted(replica: string): void {
+    if (this.#started) return;
+    this.#started = true;
+    const { requestId, promptTokenIds, returnPromptTokenIds, imageTokens, sink } = this.#options;
+    sink.started({
+      requestId,
+      promptTokens: promptTokenIds.length,
+      imageTokens,
+      replica,
+      promptTokenIds: returnPromptTokenIds ? [...promptTokenIds] : [],
+    });
+  }
+
+  onTokens(tokenIds: readonly number[], logprobs: readonly TokenLogprob[]): void {
+    if (this.#over) return;
+    this.#measure();
+    const { text, sink, metrics, stop } = this.#options;
+    const piece = text.push(tokenIds);
+    metrics.tokens.inc(piece.tokens);
+    sink.delta({
+      text: piece.text,
+      tokenIds: tokenIds.slice(0, piece.tokens),
+      logprobs: logprobs.slice(0, piece.tokens),
+    });
+    if (piece.matchedStop === undefined || this.#over) return;
+    stop();
+    this.#finish(FinishReason.STOP, piece.matchedStop, undefined, 0);
+  }
+
+  onFinished(done: Done): void {
+    if (this.#over) return;
+    const piece = this.#options.text.finish();
+    if (piece.text !== '') this.#options.sink.delta({ text: piece.text, tokenIds: [], logprobs: [] });
+    const reason = piece.matchedStop === undefined ? done.finishReason : FinishReason.STOP;
+    this.#finish(reason, piece.matchedStop ?? '', done.matchedStopTokenId, done.cachedTokens);
+  }
+
+  onFailed(error: RpcError): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#options.sink.failed(error);
+  }
+
+  #measure(): void {
+    const { now, metrics, startedAt, onFirstToken } = this.#options;
+    const at = now();
+    if (this.#firstTokenAt === undefined) {
+      this.#firstTokenAt = at;
+      metrics.firstTokenSeconds.observe((at - startedAt) / 1000);
+      onFirstToken();
+    } else {
+      metrics.interTokenSeconds.observe((at - this.#lastTokenAt) / 1000);
+    }
+    this.#lastTokenAt = at;
+  }
+
+  #finish(
+    finishReason: FinishReason,
+    matchedStop: string,
+    matchedStopTokenId: number | undefined,
+    cachedTokens: number,
+  ): void {
+    this.#over = true;
+    const { sink, promptTokenIds, imageTokens, text } = this.#options;
+    sink.finished({
+      finishReason,
+      matchedStop,
+      ...(matchedStopTokenId === undefined ? {} : { matchedStopTokenId }),
+      usage: {
+        promptTokens: promptTokenIds.length,
+        imageTokens,
+        cachedTokens,
+        completionTokens: text.tokens,
+      },
+      timings: this.#timings(),
+    });
+  }
+
+  #timings(): Timings {
+    const { now, startedAt, placedAt } = this.#options;
+    const end = now();
+    return {
+      queueMs: (placedAt() ?? end) - startedAt,
+      timeToFirstTokenMs: (this.#firstTokenAt ?? end) - startedAt,
+      totalMs: end - startedAt,
+    };
+  }
+}

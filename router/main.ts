@@ -1,0 +1,53 @@
+// The router process. Exit codes: 0 after a drain, 2 bad flags, 4 port in use, 1 anything else.
+
+import { describeError, createLogger } from '../rpc/log.ts';
+import { PortInUse } from '../rpc/bind-error.ts';
+import { ConfigError, parseConfig, USAGE, type RouterConfig } from './config.ts';
+import { Router } from './router.ts';
+
+function readConfig(): RouterConfig {
+  try {
+    return parseConfig(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n${USAGE}`);
+    return process.exit(2);
+  }
+}
+
+const config = readConfig();
+const logger = createLogger({ level: config.logLevel, format: config.logFormat });
+
+try {
+  const router = new Router(config, { logger });
+  const address = await router.start();
+  logger.info('listening', {
+    address,
+    ...(router.metricsAddress === undefined ? {} : { metrics: router.metricsAddress }),
+  });
+  let stopping = false;
+  const stop = (signal: string): void => {
+    // A second signal does not wait for anyone.
+    if (stopping) process.exit(1);
+    stopping = true;
+    logger.info('draining', { signal, requests: router.live });
+    router.stop().then(
+      () => {
+        logger.info('stopped');
+        // Standard output may be a pipe: exiting by itself would lose what is still in it.
+        process.exitCode = 0;
+      },
+      (error: unknown) => fatal(error),
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+} catch (error) {
+  fatal(error);
+}
+
+function fatal(error: unknown): void {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  logger.error('fatal', { code, err: describeError(error) });
+  process.exitCode = error instanceof PortInUse ? 4 : 1;
+}

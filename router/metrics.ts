@@ -1,0 +1,95 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { PictureCounters } from './picture-sender.ts';
+import type { ReplicaPhase } from './replica-state.ts';
+
+export const REPLICA_PHASES: readonly ReplicaPhase[] = [
+  'connecting',
+  'probing',
+  'ready',
+  'draining',
+  'ejected',
+];
+
+const LATENCY_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+
+/** What one router tells Prometheus. Labels are bounded: status codes, replicas from the flags, phases. */
+export class RouterMetrics implements PictureCounters {
+  readonly registry = new Registry();
+  readonly requests: Counter<'code'>;
+  readonly retries: Counter;
+  readonly queueSeconds: Histogram;
+  readonly firstTokenSeconds: Histogram;
+  readonly interTokenSeconds: Histogram;
+  readonly tokens: Counter;
+  readonly #imageSent: Counter;
+  readonly #imageReused: Counter;
+  readonly #queueDepth: Gauge;
+  readonly #queueLive: Gauge;
+  readonly #state: Gauge<'replica' | 'state'>;
+  readonly #credits: Gauge<'replica'>;
+  readonly #running: Gauge<'replica'>;
+
+  constructor() {
+    const registers = [this.registry];
+    const counter = <L extends string>(
+      name: string,
+      help: string,
+      labelNames: readonly L[] = [],
+    ): Counter<L> => new Counter({ name: `internvl_router_${name}`, help, labelNames, registers });
+    const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> =>
+      new Gauge({ name: `internvl_router_${name}`, help, labelNames, registers });
+    const histogram = (name: string, help: string): Histogram =>
+      new Histogram({ name: `internvl_router_${name}`, help, buckets: LATENCY_BUCKETS, registers });
+    this.requests = counter('requests_total', 'Generation requests that ended, by gRPC status code', [
+      'code',
+    ]);
+    this.retries = counter('retries_total', 'Requests given to another replica after a failure');
+    this.tokens = counter('completion_tokens_total', 'Tokens delivered to clients');
+    this.queueSeconds = histogram('queue_seconds', 'Time from arrival to placement on a replica');
+    this.firstTokenSeconds = histogram('time_to_first_token_seconds', 'Time from arrival to the first token');
+    this.interTokenSeconds = histogram('inter_token_seconds', 'Time between outputs of one answer');
+    this.#imageSent = counter('image_bytes_sent_total', 'Picture bytes sent to replicas');
+    this.#imageReused = counter('image_bytes_reused_total', 'Picture bytes that a replica held already');
+    this.#queueDepth = gauge('queue_depth', 'Requests that wait for a replica');
+    this.#queueLive = gauge('requests_in_flight', 'Requests that have not ended, waiting ones included');
+    this.#state = gauge('replica_state', '1 for the state a replica is in', ['replica', 'state']);
+    this.#credits = gauge('replica_credits', 'Submissions a replica still takes', ['replica']);
+    this.#running = gauge('replica_attempts', 'Requests of this router on a replica', ['replica']);
+  }
+
+  sent(bytes: number): void {
+    this.#imageSent.inc(bytes);
+  }
+
+  reused(bytes: number): void {
+    this.#imageReused.inc(bytes);
+  }
+
+  /** Takes the gauges' values from `read` whenever they are scraped. */
+  collect(read: () => RouterFigures): void {
+    this.#queueDepth.set(0);
+    const gauge = this.#queueDepth as Gauge & { collect: () => void };
+    gauge.collect = () => {
+      const figures = read();
+      this.#queueDepth.set(figures.waiting);
+      this.#queueLive.set(figures.live);
+      for (const replica of figures.replicas) {
+        for (const state of REPLICA_PHASES)
+          this.#state.set({ replica: replica.name, state }, state === replica.phase ? 1 : 0);
+        this.#credits.set({ replica: replica.name }, replica.credits);
+        this.#running.set({ replica: replica.name }, replica.attempts);
+      }
+    };
+  }
+}
+
+export interface RouterFigures {
+  readonly waiting: number;
+  readonly live: number;
+  readonly replicas: readonly {
+    readonly name: string;
+    readonly phase: ReplicaPhase;
+    readonly credits: number;
+    readonly attempts: number;
+  }[];
+}

@@ -1,0 +1,123 @@
+// Gets a picture's file to a replica once, however many requests need it.
+
+import type { EngineClient } from '../gen/proto/internvl/engine/v1/engine.ts';
+import { fromServiceError } from '../rpc/status.ts';
+import { RecentMap } from './recent.ts';
+
+const CHUNK_BYTES = 256 * 1024;
+const NO_HASH = Buffer.alloc(0);
+/** Beliefs about one replica's pictures; it evicts on its own, and asks again for what it dropped. */
+const MOST_BELIEFS = 4096;
+/** A replica that does not take a picture in this time is not well. */
+const SEND_DEADLINE_MS = 60_000;
+
+export interface PictureCounters {
+  sent(bytes: number): void;
+  /** A picture that did not have to be sent. */
+  reused(bytes: number): void;
+}
+
+/** What one replica is believed to hold, and what is on its way to it. */
+export class PictureSender {
+  readonly #client: Pick<EngineClient, 'putImage'>;
+  readonly #counters: PictureCounters;
+  readonly #held = new RecentMap<string, true>(MOST_BELIEFS);
+  readonly #underWay = new Map<string, Promise<void>>();
+
+  constructor(client: Pick<EngineClient, 'putImage'>, counters: PictureCounters) {
+    this.#client = client;
+    this.#counters = counters;
+  }
+
+  /** True when the replica is believed to hold it. */
+  holds(hash: string): boolean {
+    return this.#held.has(hash);
+  }
+
+  /** Resolves when the replica holds the picture, at once when it is believed to; rejects with RpcError. */
+  async ensure(hash: string, data: Uint8Array): Promise<void> {
+    if (this.#held.get(hash) !== undefined) {
+      this.#counters.reused(data.length);
+      return;
+    }
+    const sending = this.#underWay.get(hash);
+    if (sending !== undefined) {
+      this.#counters.reused(data.length);
+      await sending;
+      return;
+    }
+    await this.#start(hash, data);
+  }
+
+  /** The replica asked for a picture: it is sent unless it is on its way already. */
+  async resend(hash: string, data: Uint8Array): Promise<void> {
+    this.#held.delete(hash);
+    await (this.#underWay.get(hash) ?? this.#start(hash, data));
+  }
+
+  /** The replica was restarted: it holds nothing. */
+  forgetAll(): void {
+    this.#held.clear();
+  }
+
+  #start(hash: string, data: Uint8Array): Promise<void> {
+    const sending = this.#put(hash, data)
+      .then(() => this.#held.set(hash, true))
+      .finally(() => this.#underWay.delete(hash));
+    this.#underWay.set(hash, sending);
+    return sending;
+  }
+
+  async #put(hash: string, data: Uint8Array): Promise<void> {
+    this.#counters.sent(data.length);
+    const deadline = Date.now() + SEND_DEADLINE_MS;
+    const answer = new PendingAnswer();
+    const call = this.#client.putImage({ deadline }, (error) => {
+      if (error === null) answer.resolve();
+      else answer.reject(fromServiceError(error));
+    });
+    // Its status comes through the callback; an unheard 'error' event would end the process.
+    call.on('error', () => undefined);
+    for (let offset = 0; offset < data.length && !answer.settled; offset += CHUNK_BYTES) {
+      const chunk = Buffer.from(
+        data.buffer,
+        data.byteOffset + offset,
+        Math.min(CHUNK_BYTES, data.length - offset),
+      );
+      const header =
+        offset === 0
+          ? { hash: Buffer.from(hash, 'hex'), sizeBytes: data.length }
+          : { hash: NO_HASH, sizeBytes: 0 };
+      // After a failure 'drain' never comes.
+      if (!call.write({ ...header, chunk }))
+        await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.settling]);
+    }
+    if (!answer.settled) call.end();
+    await answer.promise;
+  }
+}
+
+/** The one answer of a call, which may come before everything is written. */
+class PendingAnswer {
+  settled = false;
+  readonly #resolvers = Promise.withResolvers<void>();
+  /** Resolves when the answer is there, whatever it is. */
+  readonly settling = this.promise.then(
+    () => undefined,
+    () => undefined,
+  );
+
+  get promise(): Promise<void> {
+    return this.#resolvers.promise;
+  }
+
+  resolve(): void {
+    this.settled = true;
+    this.#resolvers.resolve();
+  }
+
+  reject(error: Error): void {
+    this.settled = true;
+    this.#resolvers.reject(error);
+  }
+}

@@ -1,0 +1,473 @@
+// One replica: its session, its state, its credits, and the attempts that run on it. Every attempt ends exactly once.
+
+import { credentials, status } from '@grpc/grpc-js';
+import { clientChannelOptions } from '../rpc/channel.ts';
+import type { Logger } from '../rpc/log.ts';
+import { RpcError } from '../rpc/status.ts';
+import { FinishReason } from '../gen/proto/internvl/v1/generation.ts';
+import {
+  EngineClient,
+  type Done,
+  type EngineInfo,
+  type EngineMessage,
+  type Rejected,
+  type StepOutput,
+  type Welcome,
+} from '../gen/proto/internvl/engine/v1/engine.ts';
+import { Attempt, type AttemptListener } from './attempt.ts';
+import { Breaker, type BreakerOptions } from './breaker.ts';
+import { Ledger } from './ledger.ts';
+import type { ModelRegistry, ServedModel, TokenizerFiles } from './models.ts';
+import { PictureSender, type PictureCounters } from './picture-sender.ts';
+import type { PictureStore } from './picture-store.ts';
+import { RateEstimator } from './rates.ts';
+import { NEVER_CONNECTED, transition, type ReplicaEvent, type ReplicaState } from './replica-state.ts';
+import type { Work } from './request.ts';
+import { Session, type SessionOptions } from './session.ts';
+import { tokensByHandle } from './step-output.ts';
+
+/** Tokenizer files of this family are below 3 MB; anything near this is not one. */
+const MAX_TOKENIZER_BYTES = 64 << 20;
+const FETCH_DEADLINE_MS = 60_000;
+/** Prompt tokens of the probe are few, but a replica's first step may have to load what it was lazy about. */
+const PROBE_DEADLINE_MS = 60_000;
+const PROBE_AGAIN_MS = 1_000;
+
+export interface ReplicaOptions {
+  readonly name: string;
+  readonly address: string;
+  readonly session: SessionOptions;
+  readonly breaker: BreakerOptions;
+  readonly maxMessageBytes: number;
+  readonly models: ModelRegistry;
+  readonly pictures: PictureStore;
+  readonly counters: PictureCounters;
+  readonly logger: Logger;
+  readonly now: () => number;
+  /** Its credits, load or state changed: waiting requests may have a place now. */
+  readonly onChange: () => void;
+}
+
+export class Replica {
+  readonly name: string;
+  readonly rates = new RateEstimator();
+  readonly breaker: Breaker;
+  readonly #options: ReplicaOptions;
+  readonly #client: EngineClient;
+  readonly #session: Session;
+  readonly #sender: PictureSender;
+  readonly #attempts = new Map<number, Attempt>();
+  #state: ReplicaState = NEVER_CONNECTED;
+  #ledger = new Ledger();
+  #info: EngineInfo | undefined;
+  #epoch: string | undefined;
+  #model: ServedModel | undefined;
+  #nextHandle = 1;
+  /** Rises with each session, so that what an older one started does not touch this one. */
+  #generation = 0;
+  /** The generation whose admission is under way; 0 = none. */
+  #admitting = 0;
+  #probeTimer: NodeJS.Timeout | undefined;
+  #probing = false;
+  #closed = false;
+
+  constructor(options: ReplicaOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.breaker = new Breaker(options.breaker);
+    this.#client = new EngineClient(
+      options.address,
+      credentials.createInsecure(),
+      clientChannelOptions({ maxMessageBytes: options.maxMessageBytes, ownConnection: true }),
+    );
+    this.#sender = new PictureSender(this.#client, options.counters);
+    this.#session = new Session(this.#client, options.session, {
+      onMessage: (message) => this.#received(message),
+      onLost: (reason) => this.#lost(reason),
+    });
+  }
+
+  get state(): ReplicaState {
+    return this.#state;
+  }
+
+  get info(): EngineInfo | undefined {
+    return this.#info;
+  }
+
+  get ledger(): Ledger {
+    return this.#ledger;
+  }
+
+  get attempts(): number {
+    return this.#attempts.size;
+  }
+
+  holdsPicture(hash: string): boolean {
+    return this.#sender.holds(hash);
+  }
+
+  open(): void {
+    this.#session.open();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#probeTimer);
+    this.#session.close();
+    this.#client.close();
+  }
+
+  /** Starts work on the replica; the caller has seen a credit. The listener hears nothing before this returns. */
+  run(work: Work, listener: AttemptListener): Attempt {
+    const handle = this.#nextHandle;
+    this.#nextHandle = handle === 0xffff_ffff ? 1 : handle + 1;
+    const attempt = new Attempt(handle, work, listener, () => this.#abort(attempt));
+    this.#attempts.set(handle, attempt);
+    const tokens =
+      work.tokenIds.length +
+      work.pictures.reduce((sum, { hash, length }) => sum + (this.holdsPicture(hash) ? 0 : length), 0);
+    this.#ledger.reserve(handle, tokens);
+    if (work.pictures.length === 0) this.#submit(attempt);
+    else void this.#submitWithPictures(attempt);
+    return attempt;
+  }
+
+  /** What time brings: the breaker's probe is due, or another model may take the place of one that is gone. */
+  tick(): void {
+    if (this.#state.incompatible && this.#options.models.orphaned) void this.#admit();
+    if (
+      this.#state.phase === 'ejected' &&
+      !this.#state.incompatible &&
+      this.breaker.takeProbe(this.#options.now())
+    )
+      this.#probe();
+  }
+
+  #received(message: NonNullable<EngineMessage['message']>): void {
+    if (message.$case !== 'welcome' && this.#state.phase === 'connecting')
+      throw new Error(`${message.$case} came before the welcome`);
+    switch (message.$case) {
+      case 'welcome':
+        this.#welcomed(message.value);
+        break;
+      case 'stepOutput':
+        this.#stepped(message.value);
+        break;
+      case 'rejected':
+        this.#rejected(message.value);
+        break;
+      case 'needImage':
+        void this.#resendPicture(message.value.hash.toString('hex'));
+        break;
+      case 'draining':
+        this.#apply({ type: message.value.undone ? 'drain undone' : 'drain started' });
+        if (message.value.undone && this.#state.phase === 'probing') this.#probe();
+        break;
+      case 'heartbeat':
+        break;
+    }
+    this.#options.onChange();
+  }
+
+  #welcomed(welcome: Welcome): void {
+    if (welcome.info === undefined) throw new Error('the welcome says nothing about the engine');
+    this.#generation++;
+    this.#info = welcome.info;
+    this.#ledger = new Ledger();
+    if (welcome.load !== undefined) this.#ledger.report(welcome.load);
+    if (welcome.engineEpoch !== this.#epoch) {
+      // Another process: its caches are empty and what the old one did says nothing about it.
+      this.#epoch = welcome.engineEpoch;
+      this.#sender.forgetAll();
+      this.breaker.reset();
+    }
+    this.#apply({ type: 'welcomed' });
+    void this.#admit();
+  }
+
+  async #admit(): Promise<void> {
+    const generation = this.#generation;
+    const info = this.#info;
+    if (info === undefined || this.#admitting === generation) return;
+    this.#admitting = generation;
+    try {
+      const model = await this.#options.models.admit(this.name, info, () => this.#fetchFiles());
+      if (generation !== this.#generation) {
+        if (this.#state.phase === 'connecting') this.#options.models.release(this.name);
+        return;
+      }
+      if (typeof model === 'string') {
+        this.#apply({ type: 'incompatible', message: model });
+        return;
+      }
+      this.#model = model;
+      if (this.#state.incompatible) this.#apply({ type: 'welcomed' });
+      this.#probe();
+    } catch (error) {
+      if (generation !== this.#generation) return;
+      this.#session.drop(
+        `its tokenizer cannot be used: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    } finally {
+      if (this.#admitting === generation) this.#admitting = 0;
+    }
+  }
+
+  async #fetchFiles(): Promise<TokenizerFiles> {
+    const chunks = new Map<string, Uint8Array[]>();
+    let bytes = 0;
+    const call = this.#client.getTokenizer({}, { deadline: Date.now() + FETCH_DEADLINE_MS });
+    for await (const { fileName, chunk } of call as AsyncIterable<{ fileName: string; chunk: Buffer }>) {
+      bytes += chunk.length;
+      if (bytes > MAX_TOKENIZER_BYTES) {
+        call.cancel();
+        throw new Error(`its tokenizer files are larger than ${MAX_TOKENIZER_BYTES} bytes`);
+      }
+      const file = chunks.get(fileName);
+      if (file === undefined) chunks.set(fileName, [chunk]);
+      else file.push(chunk);
+    }
+    return new Map([...chunks].map(([name, parts]) => [name, Buffer.concat(parts)]));
+  }
+
+  /** One short generation through all ranks. */
+  #probe(): void {
+    const model = this.#model;
+    if (model === undefined || this.#probing || this.#closed) return;
+    if (this.#ledger.credits === 0) {
+      this.#probeFailed('waiting for credit to run a first generation');
+      return;
+    }
+    this.#probing = true;
+    const timer = setTimeout(() => {
+      attempt.abort();
+      this.#probing = false;
+      this.#probeFailed(`its first generation took longer than ${PROBE_DEADLINE_MS} ms`);
+    }, PROBE_DEADLINE_MS);
+    const { tokenIds } = model.prompt([{ role: 'user', parts: [{ text: 'Hello' }] }]);
+    const attempt = this.run(
+      {
+        tokenIds,
+        pictures: [],
+        sampling: { temperature: 0, maxTokens: 1, stop: [], stopTokenIds: [], ignoreEos: true },
+        logprobs: undefined,
+        priorityClass: 2,
+        deadlineAt: undefined,
+        cacheSalt: '',
+      },
+      {
+        onAccepted: () => undefined,
+        onTokens: () => undefined,
+        onDone: (done) => {
+          clearTimeout(timer);
+          this.#probing = false;
+          if (done.finishReason === FinishReason.ABORT) {
+            this.#probeFailed('its first generation was aborted');
+            return;
+          }
+          this.breaker.reset();
+          this.#apply({ type: 'probe passed' });
+          this.#options.onChange();
+        },
+        onFailed: (error, lost) => {
+          clearTimeout(timer);
+          this.#probing = false;
+          if (lost) this.breaker.probeLost();
+          else this.#probeFailed(`its first generation failed: ${error.message}`);
+        },
+      },
+    );
+  }
+
+  #probeFailed(message: string): void {
+    this.#apply({ type: 'probe failed', message });
+    if (this.breaker.state === 'half-open') {
+      // The breaker says when the next probe is due.
+      this.breaker.probed(false, this.#options.now());
+      return;
+    }
+    clearTimeout(this.#probeTimer);
+    const generation = this.#generation;
+    this.#probeTimer = setTimeout(() => {
+      if (generation === this.#generation && this.#state.phase === 'probing') this.#probe();
+    }, PROBE_AGAIN_MS);
+  }
+
+  #submit(attempt: Attempt): void {
+    const { work, handle } = attempt;
+    const seq = this.#ledger.submit(handle);
+    attempt.submitted(seq);
+    this.#session.submit({
+      handle,
+      seq,
+      tokenIds: work.tokenIds as number[],
+      images: work.pictures.map(({ hash, offset, length }) => ({
+        hash: Buffer.from(hash, 'hex'),
+        offset,
+        length,
+      })),
+      sampling: work.sampling,
+      ...(work.logprobs === undefined ? {} : { logprobs: work.logprobs }),
+      priority: work.priorityClass,
+      deadlineMs:
+        work.deadlineAt === undefined ? 0 : Math.max(1, Math.ceil(work.deadlineAt - this.#options.now())),
+      cacheSalt: work.cacheSalt,
+    });
+  }
+
+  /** The submission goes out when the replica holds every picture, so that it never waits inside the engine. */
+  async #submitWithPictures(attempt: Attempt): Promise<void> {
+    const generation = this.#generation;
+    try {
+      await Promise.all(
+        attempt.work.pictures.map(async ({ hash }) => {
+          const data = this.#options.pictures.data(hash);
+          if (data === undefined)
+            throw new Error(`picture ${hash} is no longer held although a request needs it`);
+          await this.#sender.ensure(hash, data);
+        }),
+      );
+      // It may have been aborted, or its session lost, meanwhile.
+      if (generation === this.#generation && this.#attempts.has(attempt.handle)) this.#submit(attempt);
+    } catch (error) {
+      if (generation === this.#generation)
+        this.#fail(attempt, asRpcError(error, `replica ${this.name} did not take a picture`));
+    }
+  }
+
+  async #resendPicture(hash: string): Promise<void> {
+    const data = this.#options.pictures.data(hash);
+    const waiting = (): Attempt[] =>
+      [...this.#attempts.values()].filter((attempt) =>
+        attempt.work.pictures.some((picture) => picture.hash === hash),
+      );
+    const generation = this.#generation;
+    try {
+      if (data === undefined)
+        throw new RpcError(
+          status.UNAVAILABLE,
+          'IMAGE_LOST',
+          `replica ${this.name} asked for picture ${hash}, which is no longer held`,
+        );
+      await this.#sender.resend(hash, data);
+    } catch (error) {
+      if (generation !== this.#generation) return;
+      for (const attempt of waiting()) {
+        if (!attempt.hasTokens)
+          this.#abortAndFail(attempt, asRpcError(error, `replica ${this.name} did not take a picture again`));
+      }
+    }
+  }
+
+  #stepped(output: StepOutput): void {
+    if (output.load !== undefined) {
+      this.#ledger.report(output.load);
+      if (output.load.waitingUncachedTokens === 0)
+        this.rates.step(output.load.running, output.load.stepUs / 1e6);
+      for (const attempt of this.#attempts.values()) {
+        if (attempt.seq !== undefined && this.#ledger.accepted(attempt.seq)) attempt.accepted();
+      }
+    }
+    for (const { handle, tokenIds, logprobs } of tokensByHandle(output))
+      this.#attempts.get(handle)?.tokens(tokenIds, logprobs);
+    for (const done of output.done) this.#done(done);
+  }
+
+  #done(done: Done): void {
+    const attempt = this.#take(done.handle);
+    if (attempt === undefined) return;
+    const uncached = attempt.work.tokenIds.length - done.cachedTokens;
+    this.rates.prefill(uncached, (done.firstTokenUs - done.queueUs) / 1e6);
+    if (done.finishReason !== FinishReason.ABORT) this.breaker.record(false, this.#options.now());
+    attempt.done(done);
+  }
+
+  #rejected(rejected: Rejected): void {
+    const attempt = this.#attempts.get(rejected.handle);
+    if (attempt === undefined) return;
+    if (attempt.seq !== undefined) this.#ledger.settle(attempt.seq);
+    const reason = rejected.reason === '' ? 'REJECTED' : rejected.reason;
+    this.#fail(attempt, new RpcError(rejected.code, reason, rejected.message));
+  }
+
+  #fail(attempt: Attempt, error: RpcError): void {
+    if (this.#take(attempt.handle) === undefined) return;
+    const theirs =
+      error.code === status.INTERNAL || (error.code === status.UNAVAILABLE && error.reason !== 'DRAINING');
+    if (theirs) this.#recordFailure(error.message);
+    attempt.failed(error, false);
+  }
+
+  #abortAndFail(attempt: Attempt, error: RpcError): void {
+    this.#session.abort(attempt.handle);
+    this.#fail(attempt, error);
+  }
+
+  #abort(attempt: Attempt): void {
+    if (this.#take(attempt.handle) === undefined) return;
+    if (attempt.seq !== undefined) this.#session.abort(attempt.handle);
+    // It worked for as long as it was asked to.
+    if (attempt.hasTokens) this.breaker.record(false, this.#options.now());
+    this.#options.onChange();
+  }
+
+  /** Removes an attempt that ended and gives back what it held. */
+  #take(handle: number): Attempt | undefined {
+    const attempt = this.#attempts.get(handle);
+    if (attempt === undefined) return undefined;
+    this.#attempts.delete(handle);
+    this.#ledger.release(handle);
+    return attempt;
+  }
+
+  #lost(reason: string): void {
+    // Not a matter for the breaker: without a session it gets nothing, and after the next welcome nothing before its probe has passed.
+    this.#generation++;
+    this.#ledger = new Ledger();
+    clearTimeout(this.#probeTimer);
+    this.#options.models.release(this.name);
+    this.#apply({ type: 'lost', message: reason });
+    const attempts = [...this.#attempts.values()];
+    this.#attempts.clear();
+    for (const attempt of attempts) {
+      attempt.failed(
+        new RpcError(status.UNAVAILABLE, 'REPLICA_FAILED', `replica ${this.name} was lost: ${reason}`),
+        true,
+      );
+    }
+    this.#options.onChange();
+  }
+
+  #recordFailure(message: string): void {
+    if (this.breaker.record(true, this.#options.now())) {
+      this.#apply({ type: 'ejected', message: `ejected after repeated failures, the last one: ${message}` });
+    }
+  }
+
+  #apply(event: ReplicaEvent): void {
+    const before = this.#state;
+    this.#state = transition(before, event);
+    if (this.#state.phase === before.phase) return;
+    const { logger } = this.#options;
+    if (this.#state.phase === 'ready') logger.info('replica ready', { replica: this.name });
+    else if (this.#state.phase === 'connecting')
+      logger.warn('replica lost', { replica: this.name, err: this.#state.message });
+    else
+      logger.info('replica state', {
+        replica: this.name,
+        state: this.#state.phase,
+        reason: this.#state.message,
+      });
+  }
+}
+
+function asRpcError(error: unknown, what: string): RpcError {
+  if (error instanceof RpcError) return error;
+  return new RpcError(
+    status.UNAVAILABLE,
+    'REPLICA_FAILED',
+    `${what}: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
+}

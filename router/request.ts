@@ -1,0 +1,95 @@
+// One request on its way through the router. It ends exactly once.
+
+import type { Sampling, TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
+import type { Done } from '../gen/proto/internvl/engine/v1/engine.ts';
+import type { RpcError } from '../rpc/status.ts';
+
+/** A picture of a prompt: which one, and which run of image tokens is its place. */
+export interface PicturePlace {
+  readonly hash: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What a replica is given to do. */
+export interface Work {
+  readonly tokenIds: readonly number[];
+  readonly pictures: readonly PicturePlace[];
+  /** Limits resolved, stop strings left out: those are found in the text, here. */
+  readonly sampling: Sampling;
+  readonly logprobs: number | undefined;
+  /** 0 batch, 1 normal, 2 high. */
+  readonly priorityClass: number;
+  /** On the router's clock, in milliseconds. */
+  readonly deadlineAt: number | undefined;
+  readonly cacheSalt: string;
+}
+
+/** What the caller of a request hears, in this order: accepted at most once, tokens, then finished or failed. */
+export interface RequestListener {
+  onAccepted(replica: string): void;
+  onTokens(tokenIds: readonly number[], logprobs: readonly TokenLogprob[]): void;
+  onFinished(done: Done, replica: string): void;
+  onFailed(error: RpcError): void;
+}
+
+/** An attempt that can be taken back. */
+export interface Abortable {
+  abort(): void;
+}
+
+export interface RequestOptions {
+  readonly work: Work;
+  readonly affinityKey: string;
+  /** Bytes that it costs to wait. */
+  readonly bytes: number;
+  readonly now: number;
+  readonly listener: RequestListener;
+}
+
+export type RequestState = 'waiting' | 'running' | 'ended';
+
+/** A request's state; only the dispatcher changes it. */
+export class RoutedRequest {
+  readonly work: Work;
+  readonly affinityKey: string;
+  readonly bytes: number;
+  readonly enqueuedAt: number;
+  readonly listener: RequestListener;
+  readonly avoid = new Set<string>();
+  state: RequestState = 'waiting';
+  waitingSince: number;
+  /** When it first left the queue. */
+  placedAt: number | undefined;
+  attempt: Abortable | undefined;
+  accepted = false;
+  failures = 0;
+  replicasLost = 0;
+  tokensDelivered = 0;
+
+  constructor(options: RequestOptions) {
+    this.work = options.work;
+    this.affinityKey = options.affinityKey;
+    this.bytes = options.bytes;
+    this.enqueuedAt = options.now;
+    this.waitingSince = options.now;
+    this.listener = options.listener;
+  }
+
+  get priorityClass(): number {
+    return this.work.priorityClass;
+  }
+
+  /** Pictures count twice: their tokens are encoded, then computed like any other. */
+  get workTokens(): number {
+    return this.work.tokenIds.length + this.work.pictures.reduce((sum, picture) => sum + picture.length, 0);
+  }
+
+  /** Marks it ended; false when it was already, and then nobody may be told again. */
+  end(): boolean {
+    if (this.state === 'ended') return false;
+    this.state = 'ended';
+    this.attempt = undefined;
+    return true;
+  }
+}
