@@ -1,11 +1,10 @@
 // The same answers from 1, 2, 4 and 8 rank processes. Five vision heads and a prime vocabulary: every size above 1 pads both.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { pixelsPath, placeImage, readGolden } from '../../support/golden.ts';
+import { pixelsPath, placeImage, readGolden, type Golden } from '../../support/golden.ts';
 import { relativeError } from '../../support/model-session.ts';
 import { RankGroup } from '../../support/rank-group.ts';
-
-const CASES = ['img_p1_what', 'img_p2_zh', 'text_hello', 'turns_image'];
+import type { RankRequest } from './rank-process.ts';
 
 describe.each([
   ['tiny', 1],
@@ -22,20 +21,52 @@ describe.each([
   afterAll(() => group?.stop());
 
   it.each([
-    ['at once', 512],
-    ['in chunks of 100', 100],
-  ])('gives the golden logits and tokens, prompts computed %s', async (_, chunk) => {
-    for (const caseName of CASES) {
-      const run = golden.run(caseName);
-      const image = run.picture === null ? undefined : placeImage(run.ids, golden.imageTokenId, 1);
-      const pixels = run.picture === null ? undefined : pixelsPath(run.picture);
-      const request = { ids: run.ids, image, pixels, steps: 16, chunk };
-      const { tokens, logits } = await group.generate(request);
-      const steps = Math.min(16, run.comparableSteps);
-      expect(tokens.slice(0, steps), caseName).toEqual(run.newIds.slice(0, steps));
-      const last = golden.tensors(caseName).find((tensor) => tensor.name === 'logits_last');
-      if (last !== undefined)
-        expect(relativeError(logits[0] ?? new Float32Array(), last.data), caseName).toBeLessThanOrEqual(1e-4);
-    }
+    ['img_p1_what', 'at once', 512, 8],
+    ['img_p2_zh', 'in chunks of 100', 100, 4],
+    ['text_hello', 'at once', 512, 8],
+  ])('gives %s the golden logits and tokens, the prompt computed %s', async (caseName, _, chunk, steps) => {
+    const run = golden.run(caseName);
+    const { tokens, logits } = await group.generate(requestOf(golden, caseName, steps, chunk));
+    expect(run.comparableSteps).toBeGreaterThanOrEqual(steps);
+    expect(tokens).toEqual(run.newIds.slice(0, steps));
+    const last = golden.tensors(caseName).find((tensor) => tensor.name === 'logits_last');
+    if (last !== undefined)
+      expect(relativeError(logits[0] ?? new Float32Array(), last.data)).toBeLessThanOrEqual(1e-4);
   });
 });
+
+describe.each([
+  ['tiny', 2],
+  ['small-tp', 4],
+] as const)('%s over %i processes in bfloat16', (name, worldSize) => {
+  it.each(['img_p1_what', 'img_p2_zh'])(
+    'keeps the logits of %s as close as one process does',
+    async (caseName) => {
+      const golden = readGolden(name);
+      const reference =
+        golden.tensors(caseName).find((tensor) => tensor.name === 'logits_last')?.data ?? new Float32Array();
+      const group = await RankGroup.start({ checkpoint: golden.checkpoint, worldSize, dtype: 'bfloat16' });
+      try {
+        const { logits } = await group.generate(requestOf(golden, caseName, 1, 512));
+        const [found = new Float32Array()] = logits;
+        const largest = Math.max(...reference.map((value, i) => Math.abs((found[i] ?? NaN) - value)));
+        // the bounds of bfloat16.test.ts
+        expect(largest).toBeGreaterThan(0);
+        expect(largest).toBeLessThan(1.25 * golden.bfloat16Difference);
+        } finally {
+        group.stop();
+      }
+    },
+  );
+});
+
+function requestOf(golden: Golden, caseName: string, steps: number, chunk: number): RankRequest {
+  const { ids, picture } = golden.run(caseName);
+  return {
+    ids,
+    image: picture === null ? undefined : placeImage(ids, golden.imageTokenId, 1),
+    pixels: picture === null ? undefined : pixelsPath(picture),
+    steps,
+    chunk,
+  };
+}
