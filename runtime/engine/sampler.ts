@@ -162,8 +162,8 @@ export function logprobOf(logits: Float32Array, tokenId: number, count: number):
   const most = logits[argmax(logits)] ?? 0;
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - most);
-  const norm = most + Math.log(sum);
-  const logprob = (id: number): number => (logits[id] ?? -Infinity) - norm;
+  const logSum = Math.log(sum);
+  const logprob = (id: number): number => (logits[id] ?? -Infinity) - most - logSum;
   return {
     tokenId,
     logprob: logprob(tokenId),

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+
+import { BlockAccountingError, BlockManager } from './block-manager.ts';
+
+describe('BlockManager', () => {
+  it('allocates on demand, low blocks first, and says how many tokens there is room for', () => {
+    const blocks = new BlockManager(4, 16);
+    const table: number[] = [];
+    expect(blocks.grow(table, 1)).toBe(16);
+    expect(blocks.grow(table, 16)).toBe(16);
+    expect(blocks.grow(table, 17)).toBe(32);
+    expect(table).toEqual([0, 1]);
+    expect([blocks.numFree, blocks.numUsed]).toEqual([2, 2]);
+  });
+
+  it('gives what is left when that is too little', () => {
+    const blocks = new BlockManager(3, 4);
+    const [a, b]: [number[], number[]] = [[], []];
+    expect(blocks.grow(a, 8)).toBe(8);
+    expect(blocks.grow(b, 100)).toBe(4);
+    expect(blocks.grow(b, 100)).toBe(4);
+    blocks.checkInvariants([a, b]);
+    blocks.release(a);
+    expect(a).toEqual([]);
+    expect(blocks.grow(b, 100)).toBe(12);
+    blocks.checkInvariants([a, b]);
+  });
+
+  it('forgets the hash of a block that is freed', () => {
+    const blocks = new BlockManager(1, 4);
+    const table: number[] = [];
+    blocks.grow(table, 4);
+    blocks.setHash(0, 'h');
+    expect(blocks.hashOf(0)).toBe('h');
+    blocks.release(table);
+    expect(blocks.hashOf(0)).toBeUndefined();
+    blocks.checkInvariants([]);
+  });
+
+  it('refuses to free a block twice', () => {
+    const blocks = new BlockManager(2, 4);
+    const table: number[] = [];
+    blocks.grow(table, 4);
+    const copy = [...table];
+    blocks.release(table);
+    expect(() => {
+      blocks.release(copy);
+    }).toThrow(BlockAccountingError);
+  });
+
+  it.each<[string, (tables: number[][]) => number[][], RegExp]>([
+    ['a block in two tables', ([a = []]) => [a, [...a]], /two places/],
+    ['a lost block', ([, b = []]) => [b], /neither free nor in a table/],
+    ['a free block in a table', ([a = [], b = []]) => [a, [...b, 3]], /0 references/],
+  ])('finds %s', (_, wrong, message) => {
+    const blocks = new BlockManager(4, 4);
+    const tables: number[][] = [[], []];
+    for (const table of tables) blocks.grow(table, 4);
+    blocks.checkInvariants(tables);
+    expect(() => {
+      blocks.checkInvariants(wrong(tables));
+    }).toThrow(message);
+  });
+});
