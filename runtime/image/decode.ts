@@ -50,8 +50,9 @@ async function decodeWithSharp(bytes: Uint8Array, type: ImageType, limits: Image
   checkSize(type, metadata.width, metadata.height, limits);
   // Pillow turns TIFF pictures, and those alone, as their orientation tag says.
   const picture = type === 'TIFF' ? open().autoOrient() : open();
-  if (metadata.space === 'cmyk') return decodeCmyk(picture, bytes, type);
-  if (metadata.space === 'grey16') return decodeGrey16(picture);
+  if (metadata.space === 'cmyk') return decodeCmyk(picture);
+  if (metadata.space === 'grey16')
+    return decodeGrey16(picture, type === 'PNG' && bytes[PNG_COLOUR_TYPE] === PNG_GREY_ALPHA);
   if (metadata.depth !== 'uchar' && metadata.depth !== 'ushort')
     throw new ImageError(
       'unsupported_type',
@@ -65,8 +66,11 @@ async function decodeWithSharp(bytes: Uint8Array, type: ImageType, limits: Image
   return { width: info.width, height: info.height, rgb: toRgb(data, info.channels) };
 }
 
-/** Values above 255 become 255: Pillow clips 16-bit grey, it does not scale it. */
-async function decodeGrey16(picture: Sharp): Promise<RgbImage> {
+const PNG_COLOUR_TYPE = 25;
+const PNG_GREY_ALPHA = 4;
+
+/** Values above 255 become 255: Pillow clips 16-bit grey and does not scale it, except where the file has alpha. */
+async function decodeGrey16(picture: Sharp, scaled: boolean): Promise<RgbImage> {
   const { data, info } = await picture
     .removeAlpha()
     .pipelineColourspace('grey16')
@@ -74,26 +78,27 @@ async function decodeGrey16(picture: Sharp): Promise<RgbImage> {
     .raw({ depth: 'ushort' })
     .toBuffer({ resolveWithObject: true });
   const grey = new Uint8Array(info.width * info.height);
-  for (let i = 0; i < grey.length; i++) grey[i] = Math.min(255, data.readUInt16LE(i * 2 * info.channels));
+  for (let i = 0; i < grey.length; i++) {
+    const value = data.readUInt16LE(i * 2 * info.channels);
+    grey[i] = scaled ? value >> 8 : Math.min(255, value);
+  }
   return { width: info.width, height: info.height, rgb: toRgb(grey, 1) };
 }
 
 /** Without a profile: white less black less ink, in 8-bit steps. */
-async function decodeCmyk(picture: Sharp, bytes: Uint8Array, type: ImageType): Promise<RgbImage> {
+async function decodeCmyk(picture: Sharp): Promise<RgbImage> {
   const { data, info } = await picture
     .pipelineColourspace('cmyk')
     .toColourspace('cmyk')
     .raw()
     .toBuffer({ resolveWithObject: true });
   const { width, height } = info;
-  // Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them; the library looks for Adobe's marker.
-  const flip = type === 'JPEG' && !hasAdobeMarker(bytes) ? 255 : 0;
   const rgb = new Uint8Array(width * height * 3);
   for (let pixel = 0; pixel < width * height; pixel++) {
     const at = pixel * info.channels;
-    const white = 255 - (data[at + 3]! ^ flip);
+    const white = 255 - data[at + 3]!;
     for (let channel = 0; channel < 3; channel++)
-      rgb[pixel * 3 + channel] = Math.max(0, white - multiply255(data[at + channel]! ^ flip, white));
+      rgb[pixel * 3 + channel] = Math.max(0, white - multiply255(data[at + channel]!, white));
   }
   return { width, height, rgb };
 }
@@ -110,15 +115,4 @@ function toRgb(data: Uint8Array, channels: number): Uint8Array {
   const rgb = new Uint8Array(pixels * 3);
   for (let i = 0; i < pixels; i++) rgb.fill(data[i * channels]!, i * 3, i * 3 + 3);
   return rgb;
-}
-
-function hasAdobeMarker(jpeg: Uint8Array): boolean {
-  for (let at = 2; at + 4 <= jpeg.length && jpeg[at] === 0xff;) {
-    const marker = jpeg[at + 1]!;
-    if (marker === 0xda) return false;
-    if (marker === 0xee && Buffer.from(jpeg.subarray(at + 4, at + 9)).toString('latin1') === 'Adobe')
-      return true;
-    at += marker === 0xff ? 1 : 2 + ((jpeg[at + 2]! << 8) | jpeg[at + 3]!);
-  }
-  return false;
 }

@@ -51,11 +51,14 @@ export function decodeGif(bytes: Uint8Array, limits: ImageLimits): RgbImage {
   return { width, height, rgb };
 }
 
-/** 256 colours: those of the palette, then black; without a palette a grey ramp. */
+/** 256 colours: those of the palette, then black; a grey ramp without a palette, or when the palette is the beginning of that ramp. */
 function paletteColours(palette: Uint8Array | undefined): Uint8Array {
   const colours = new Uint8Array(256 * 3);
-  if (palette === undefined) for (let i = 0; i < colours.length; i++) colours[i] = Math.floor(i / 3);
-  else colours.set(palette);
+  for (let i = 0; i < colours.length; i++) colours[i] = Math.floor(i / 3);
+  if (palette?.some((value, i) => value !== colours[i])) {
+    colours.fill(0);
+    colours.set(palette);
+  }
   return colours;
 }
 
