@@ -44,12 +44,12 @@ export interface Golden {
 /** Reads test/fixtures/golden/<name> for test/fixtures/checkpoints/<name>. */
 export function readGolden(name: string): Golden {
   const folder = new URL(`golden/${name}/`, FIXTURES);
-  const json = <T>(file: string) => JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as T;
-  const manifest = json<Manifest>('manifest.json');
+  const json = (file: string): unknown => JSON.parse(readFileSync(new URL(file, folder), 'utf8'));
+  const manifest = json('manifest.json') as Manifest;
   const prompts = new Map(
-    json<{ name: string; ids: number[] }[]>('prompts.json').map((p) => [p.name, p.ids]),
+    (json('prompts.json') as { name: string; ids: number[] }[]).map((p) => [p.name, p.ids]),
   );
-  const runs = json<GeneratedRun[]>('generate.json').map((run) => ({
+  const runs = (json('generate.json') as GeneratedRun[]).map((run) => ({
     name: run.name,
     ids: prompts.get(run.name) ?? [],
     picture: run.image,
