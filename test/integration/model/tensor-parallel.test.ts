@@ -53,7 +53,7 @@ describe.each([
         // the bounds of bfloat16.test.ts
         expect(largest).toBeGreaterThan(0);
         expect(largest).toBeLessThan(1.25 * golden.bfloat16Difference);
-        } finally {
+      } finally {
         group.stop();
       }
     },
