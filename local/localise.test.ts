@@ -1,16 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { plan } from '../operator/plan.ts';
+import { aDeployment } from '../test/support/deployment.ts';
 import { localise, portsNeeded, type LocalProcess } from './localise.ts';
-import { parseManifest } from './manifest.ts';
 
 function planned(spec: Record<string, unknown>) {
-  const manifest = {
-    apiVersion: 'internvl.dev/v1alpha1',
-    kind: 'InternVLDeployment',
-    metadata: { name: 'demo' },
-    spec: { model: { source: 'file:///models/de,mo=1' }, ...spec },
-  };
-  return plan(parseManifest(JSON.stringify(manifest), 'test'), { runtimeImage: 'r', routerImage: 'r' });
+  const deployment = aDeployment({ model: { source: 'file:///models/de,mo=1' }, ...spec });
+  return plan(deployment, { runtimeImage: 'r', routerImage: 'r' });
 }
 
 function local(spec: Record<string, unknown>, cores = 8) {

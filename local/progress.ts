@@ -64,7 +64,10 @@ export function advance(progress: ProcessProgress, event: ProcessEvent): Process
       return { ...progress, phase: 'loaded', loadedBytes: progress.totalBytes };
     case 'serving':
       return { ...progress, phase: 'serving' };
-    default:
+    case 'listening':
+    case 'replica-ready':
+    case 'replica-lost':
+    case 'fatal':
       return progress;
   }
 }

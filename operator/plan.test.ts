@@ -1,20 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { V1Pod } from '@kubernetes/client-node';
-import { parseManifest } from '../local/manifest.ts';
-import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
+import { aDeployment as deployment } from '../test/support/deployment.ts';
 import { plan } from './plan.ts';
 
 const CONFIG = { runtimeImage: 'runtime:1', routerImage: 'router:1' };
-
-function deployment(spec: Record<string, unknown> = {}, name = 'demo'): InternVLDeployment {
-  const manifest = {
-    apiVersion: 'internvl.dev/v1alpha1',
-    kind: 'InternVLDeployment',
-    metadata: { name, namespace: 'vision' },
-    spec: { model: { source: 'file:///models/demo' }, ...spec },
-  };
-  return parseManifest(JSON.stringify(manifest), 'test');
-}
 
 const revision = (spec: Record<string, unknown>) => plan(deployment(spec), CONFIG).revision;
 
