@@ -4,7 +4,10 @@ import { ImageError } from './image-error.ts';
 import { checkSize } from './rgb-image.ts';
 import type { ImageLimits, RgbImage } from './rgb-image.ts';
 
-const [RAW, RLE8, RLE4, BITFIELDS] = [0, 1, 2, 3];
+const RAW = 0;
+const RLE8 = 1;
+const RLE4 = 2;
+const BITFIELDS = 3;
 
 interface Header {
   readonly width: number;
@@ -82,9 +85,9 @@ function parseHeader(bytes: Uint8Array, limits: ImageLimits): Header {
   const height = Math.abs(signedHeight);
   checkSize('BMP', width, height, limits);
   const bits = view.getUint16(isOs2 ? 24 : 28, true);
-  const compression = isOs2 ? RAW! : view.getUint32(30, true);
+  const compression = isOs2 ? RAW : view.getUint32(30, true);
   if (![1, 4, 8, 16, 24, 32].includes(bits)) throw unsupported(`${bits} bits a pixel`);
-  if (compression > BITFIELDS!) throw unsupported(`compression ${compression}`);
+  if (compression > BITFIELDS) throw unsupported(`compression ${compression}`);
   if ((compression === RLE8 && bits !== 8) || (compression === RLE4 && bits !== 4))
     throw unsupported(`compression ${compression} with ${bits} bits a pixel`);
 
@@ -141,8 +144,8 @@ function rowReader(bytes: Uint8Array, header: Header, rgb: Uint8Array): (at: num
     return (at, pixel) => {
       for (let x = 0; x < width; x++) {
         const value = bytes[at + 2 * x]! | (bytes[at + 2 * x + 1]! << 8);
-        rgb[(pixel + x) * 3] = Math.floor((((value >> redShift!) & 31) * 255) / 31);
-        rgb[(pixel + x) * 3 + 1] = Math.floor((((value >> 5) & greenMax!) * 255) / greenMax!);
+        rgb[(pixel + x) * 3] = Math.floor((((value >> redShift) & 31) * 255) / 31);
+        rgb[(pixel + x) * 3 + 1] = Math.floor((((value >> 5) & greenMax) * 255) / greenMax);
         rgb[(pixel + x) * 3 + 2] = Math.floor(((value & 31) * 255) / 31);
       }
     };

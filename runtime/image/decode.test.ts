@@ -208,47 +208,46 @@ describe('decodeBmp', () => {
     masks.forEach((mask, i) => fields.writeUInt32LE(mask, i * 4));
     return Buffer.concat([header, fields, Buffer.from(palette), Buffer.from(data)]);
   }
-  const [RED, GREEN, BLUE, BLACK] = ['ff0000', '00ff00', '0000ff', '000000'];
+  const RED = 'ff0000';
+  const GREEN = '00ff00';
+  const BLUE = '0000ff';
+  const BLACK = '000000';
 
   it.each<[string, Buffer, string[]]>([
     [
       '8 bits, bottom-up',
       bitmap(8, 0, [0, 1, 2, 3, 3, 3, 3, 3]),
-      [BLACK!, BLACK!, BLACK!, BLACK!, RED!, GREEN!, BLUE!, BLACK!],
+      [BLACK, BLACK, BLACK, BLACK, RED, GREEN, BLUE, BLACK],
     ],
     [
       '8 bits, top-down',
       bitmap(8, 0, [0, 1, 2, 3, 3, 3, 3, 3], -2),
-      [RED!, GREEN!, BLUE!, BLACK!, BLACK!, BLACK!, BLACK!, BLACK!],
+      [RED, GREEN, BLUE, BLACK, BLACK, BLACK, BLACK, BLACK],
     ],
-    ['4 bits', bitmap(4, 0, [0x01, 0x23, 0, 0], 1), [RED!, GREEN!, BLUE!, BLACK!]],
-    ['1 bit', bitmap(1, 0, [0b01100000, 0, 0, 0], 1), [RED!, GREEN!, GREEN!, RED!]],
-    [
-      '16 bits of 5',
-      bitmap(16, 0, [0x00, 0x7c, 0xe0, 0x03, 0x1f, 0, 0, 0], 1),
-      [RED!, GREEN!, BLUE!, BLACK!],
-    ],
+    ['4 bits', bitmap(4, 0, [0x01, 0x23, 0, 0], 1), [RED, GREEN, BLUE, BLACK]],
+    ['1 bit', bitmap(1, 0, [0b01100000, 0, 0, 0], 1), [RED, GREEN, GREEN, RED]],
+    ['16 bits of 5', bitmap(16, 0, [0x00, 0x7c, 0xe0, 0x03, 0x1f, 0, 0, 0], 1), [RED, GREEN, BLUE, BLACK]],
     [
       '16 bits of 5, 6 and 5',
       bitmap(16, 3, [0x00, 0xf8, 0xe0, 0x07, 0x1f, 0, 0, 0], 1, [0xf800, 0x7e0, 0x1f]),
-      [RED!, GREEN!, BLUE!, BLACK!],
+      [RED, GREEN, BLUE, BLACK],
     ],
     [
       '32 bits, red first',
       bitmap(32, 3, [255, 0, 0, 9, 0, 255, 0, 9, 0, 0, 255, 9, 0, 0, 0, 9], 1, [0xff, 0xff00, 0xff0000]),
-      [RED!, GREEN!, BLUE!, BLACK!],
+      [RED, GREEN, BLUE, BLACK],
     ],
     [
       'runs of 8 bits',
       bitmap(8, 1, [0, 3, 0, 1, 2, 0, 1, 3, 0, 0, 4, 1, 0, 1]),
-      [GREEN!, GREEN!, GREEN!, GREEN!, RED!, GREEN!, BLUE!, BLACK!],
+      [GREEN, GREEN, GREEN, GREEN, RED, GREEN, BLUE, BLACK],
     ],
     [
       'runs of 4 bits',
       bitmap(4, 2, [4, 0x01, 0, 0, 0, 4, 0x01, 0x23]),
-      [RED!, GREEN!, BLUE!, BLACK!, RED!, GREEN!, RED!, GREEN!],
+      [RED, GREEN, BLUE, BLACK, RED, GREEN, RED, GREEN],
     ],
-    ['jumps', bitmap(8, 1, [1, 1, 0, 2, 1, 1, 2, 2]), [RED!, RED!, BLUE!, BLUE!, GREEN!, RED!, RED!, RED!]],
+    ['jumps', bitmap(8, 1, [1, 1, 0, 2, 1, 1, 2, 2]), [RED, RED, BLUE, BLUE, GREEN, RED, RED, RED]],
   ])('reads %s', (_name, bytes, pixels) => {
     const { rgb } = decodeBmp(bytes, DEFAULT_IMAGE_LIMITS);
     expect(Buffer.from(rgb).toString('hex').match(/.{6}/g)).toEqual(pixels);

@@ -21,12 +21,15 @@ const port = parentPort;
 if (port === null) throw new Error('the image worker runs as a worker thread of the image pool');
 
 port.on('message', (request: WorkerRequest) => {
-  void answer(request).then((reply) => {
-    port.postMessage(reply, 'image' in reply ? [reply.image.pixels.buffer as ArrayBuffer] : []);
-  });
+  void answer(request);
 });
 
-async function answer({ bytes, size, limits }: WorkerRequest): Promise<WorkerReply> {
+async function answer(request: WorkerRequest): Promise<void> {
+  const reply = await preprocess(request);
+  port!.postMessage(reply, 'image' in reply ? [reply.image.pixels.buffer as ArrayBuffer] : []);
+}
+
+async function preprocess({ bytes, size, limits }: WorkerRequest): Promise<WorkerReply> {
   try {
     const { pixels, width, height } = await preprocessImage(bytes, size, limits, native());
     // Copied: buffers that native code made cannot be handed to another thread.

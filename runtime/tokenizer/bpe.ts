@@ -127,10 +127,16 @@ export class BpeEncoder {
 function normalize(text: string, model: SentencePieceModel): string {
   // Lone surrogates have no UTF-8; they become U+FFFD, as in any encoder.
   let normalized = text.replace(/\p{Surrogate}/gu, '\uFFFD');
-  if (model.removeExtraWhitespaces) normalized = normalized.replace(/^ +| +$/g, '').replace(/ {2,}/g, ' ');
+  if (model.removeExtraWhitespaces) normalized = normalized.replace(/^ +/, '').replace(/ {2,}/g, ' ');
   if (normalized === '') return '';
   if (model.addDummyPrefix) normalized = ` ${normalized}`;
-  return model.escapeWhitespaces ? normalized.replaceAll(' ', SPACE_SYMBOL) : normalized;
+  if (model.escapeWhitespaces) normalized = normalized.replaceAll(' ', SPACE_SYMBOL);
+  if (!model.removeExtraWhitespaces) return normalized;
+  // At the end a literal ▁ is taken for a space, as sentencepiece does.
+  const space = model.escapeWhitespaces ? SPACE_SYMBOL : ' ';
+  let end = normalized.length;
+  while (normalized[end - 1] === space) end--;
+  return normalized.slice(0, end);
 }
 
 /** Runs of text in a doubly linked list over arrays; a merged-away symbol is empty. */

@@ -6,7 +6,10 @@ import { TokenizerError } from './tokenizer-error.ts';
 
 type PieceRow = readonly [text: string, score: number, type: number];
 
-const [NORMAL, UNKNOWN, USER_DEFINED, UNUSED] = [1, 2, 4, 5];
+const NORMAL = 1;
+const UNKNOWN = 2;
+const USER_DEFINED = 4;
+const UNUSED = 5;
 const UNK: PieceRow = ['<unk>', 0, UNKNOWN];
 
 interface Options {
@@ -124,6 +127,7 @@ describe('BpeEncoder', () => {
     ['makes one unknown of a run', 'xyazz', [...letters('a')], undefined, ['<unk>', 'a', '<unk>']],
     ['adds the dummy prefix', 'a a', [...letters('▁a')], { dummyPrefix: true }, ['▁', 'a', '▁', 'a']],
     ['removes extra spaces', '  a   a ', [...letters('▁a')], { removeExtra: true }, ['a', '▁', 'a']],
+    ['removes a literal ▁ at the end alike', 'a ▁', letters('▁a'), { removeExtra: true }, ['a']],
     ['keeps spaces otherwise', ' a ', [...letters('▁a')], undefined, ['▁', 'a', '▁']],
     ['gives no text no pieces', '   ', [...letters('▁a')], { dummyPrefix: true, removeExtra: true }, []],
   ])('%s', (_name, text, pieces, options, expected) => {
