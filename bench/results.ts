@@ -30,7 +30,9 @@ export function table(rows: readonly Row[]): string {
         limit === undefined ? '' : `${((100 * value) / limit).toFixed(0)} % of ${limitOf} (${number(limit)})`
       } |`,
   );
-  return ['| what | shape | measured | share of the limit |', '| --- | --- | --- | --- |', ...lines].join('\n');
+  return ['| what | shape | measured | share of the limit |', '| --- | --- | --- | --- |', ...lines].join(
+    '\n',
+  );
 }
 
 /** The page bench/RESULTS.md. */
