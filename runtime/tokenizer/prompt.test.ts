@@ -108,4 +108,14 @@ describe('buildPrompt', () => {
     expect(build).toThrow(message);
     expect(build).toThrow(expect.objectContaining({ code }));
   });
+
+  it('refuses a model that was trained with another template', () => {
+    const request = { messages: [user('x')], imageCount: 0 };
+    expect(() => buildPrompt(tokenizer, request, { ...MODEL, template: 'internlm2-chat' })).toThrow(
+      'the model was trained with the prompt template "internlm2-chat"; Hermes-2 alone is supported',
+    );
+    expect(buildPrompt(tokenizer, request, { ...MODEL, template: 'Hermes-2' })).toEqual(
+      buildPrompt(tokenizer, request, MODEL),
+    );
+  });
 });

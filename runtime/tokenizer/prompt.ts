@@ -12,6 +12,8 @@ export interface Message {
 export interface PromptModel {
   readonly imageTokens: number;
   readonly systemMessage: string;
+  /** Absent means Hermes-2, the one that is supported. */
+  readonly template?: string;
 }
 
 export interface Prompt {
@@ -20,7 +22,7 @@ export interface Prompt {
   readonly images: { readonly offset: number; readonly length: number }[];
 }
 
-export type PromptErrorCode = 'no_messages' | 'wrong_role_order';
+export type PromptErrorCode = 'no_messages' | 'wrong_role_order' | 'unsupported_template';
 
 /** The messages do not make a prompt. */
 export class PromptError extends Error {
@@ -33,6 +35,7 @@ export class PromptError extends Error {
   }
 }
 
+const TEMPLATE = 'Hermes-2';
 const PLACEHOLDER = '<image>';
 
 /**
@@ -51,6 +54,11 @@ export function buildPrompt(
   const first = messages[0];
   const turns = first?.role === 'system' ? messages.slice(1) : messages;
   checkRoles(turns, messages.length - turns.length);
+  if (model.template !== undefined && model.template !== TEMPLATE)
+    throw new PromptError(
+      'unsupported_template',
+      `the model was trained with the prompt template ${JSON.stringify(model.template)}; ${TEMPLATE} alone is supported`,
+    );
 
   const writer = new PromptWriter(tokenizer, model.imageTokens);
   writer.system(first?.role === 'system' ? first.text : model.systemMessage);
