@@ -37,6 +37,24 @@ describe('BlockManager', () => {
     blocks.checkInvariants([]);
   });
 
+  it('frees a shared block with its last reference', () => {
+    const blocks = new BlockManager(2, 4);
+    const [a, b]: [number[], number[]] = [[], []];
+    blocks.grow(a, 5);
+    expect(() => {
+      blocks.share(b, 0);
+    }).toThrow(/block 0 cannot be shared/);
+    blocks.setHash(0, 'h');
+    blocks.share(b, 0);
+    blocks.checkInvariants([a, b]);
+    blocks.release(a);
+    blocks.checkInvariants([b]);
+    expect([blocks.numFree, blocks.hashOf(0)]).toEqual([1, 'h']);
+    blocks.release(b);
+    blocks.checkInvariants([]);
+    expect([blocks.numFree, blocks.hashOf(0)]).toEqual([2, undefined]);
+  });
+
   it('refuses to free a block twice', () => {
     const blocks = new BlockManager(2, 4);
     const table: number[] = [];
@@ -49,9 +67,17 @@ describe('BlockManager', () => {
   });
 
   it.each<[string, (tables: number[][]) => number[][], RegExp]>([
-    ['a block in two tables', ([a = []]) => [a, [...a]], /two places/],
-    ['a lost block', ([, b = []]) => [b], /neither free nor in a table/],
-    ['a free block in a table', ([a = [], b = []]) => [a, [...b, 3]], /0 references/],
+    [
+      'a block in two tables',
+      ([a = [], b = []]) => [a, b, [...a]],
+      /block 0 is in 2 tables with 1 references/,
+    ],
+    ['a lost block', ([, b = []]) => [b], /block 0 is in 0 tables with 1 references/],
+    [
+      'a free block in a table',
+      ([a = [], b = []]) => [a, [...b, 3]],
+      /block 3 is in 1 tables with 0 references/,
+    ],
   ])('finds %s', (_, wrong, message) => {
     const blocks = new BlockManager(4, 4);
     const tables: number[][] = [[], []];

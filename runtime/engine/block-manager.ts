@@ -1,5 +1,5 @@
 // Paged KV memory: which block belongs to which sequence. Blocks are reference-counted and carry the hash of their content once they are
-// full, so that a prefix cache can share them; until there is one, every allocated block has exactly one owner.
+// full: a prefix cache shares full blocks between sequences. Until there is one, every allocated block has exactly one owner.
 
 /** A block was freed twice or the pool was used past its end: a bug in the scheduler, fatal to the engine. */
 export class BlockAccountingError extends Error {
@@ -50,6 +50,18 @@ export class BlockManager {
     return blockTable.length * this.blockSize;
   }
 
+  /** Appends a full block of another table to `blockTable`: both refer to it from now on. */
+  share(blockTable: number[], block: number): void {
+    const references = this.#references[block] ?? 0;
+    if (references < 1 || this.#hashes[block] === undefined) {
+      throw new BlockAccountingError(
+        `KV block ${String(block)} cannot be shared: it is not full or not in use`,
+      );
+    }
+    this.#references[block] = references + 1;
+    blockTable.push(block);
+  }
+
   /** Gives up one reference to each block of the table and empties it. */
   release(blockTable: number[]): void {
     // Last block first, so that the next sequence gets them back in order.
@@ -72,30 +84,35 @@ export class BlockManager {
     return this.#hashes[block];
   }
 
-  /** Throws BlockAccountingError unless free and used blocks add up, every reference is accounted for by a table, and no block is in two tables. */
+  /**
+   * Throws BlockAccountingError unless every block is either free or in as many of the given tables as it has references, and only full blocks are
+   * in more than one.
+   */
   checkInvariants(blockTables: Iterable<readonly number[]>): void {
-    const seen = new Int32Array(this.numBlocks);
+    const uses = new Int32Array(this.numBlocks);
+    for (const table of blockTables) for (const block of table) uses[block] = (uses[block] ?? 0) + 1;
+    const isFree = new Uint8Array(this.numBlocks);
     for (const block of this.#free) {
-      if (this.#references[block] !== 0)
-        throw new BlockAccountingError(`free block ${String(block)} has references`);
-      if (this.#hashes[block] !== undefined)
-        throw new BlockAccountingError(`free block ${String(block)} has a hash`);
-      if (seen[block] !== 0)
+      if (isFree[block] === 1)
         throw new BlockAccountingError(`block ${String(block)} is twice in the free list`);
-      seen[block] = 1;
+      isFree[block] = 1;
     }
-    for (const table of blockTables) {
-      for (const block of table) {
-        if (this.#references[block] !== 1) {
-          throw new BlockAccountingError(
-            `block ${String(block)} is in a table with ${String(this.#references[block])} references`,
-          );
-        }
-        if (seen[block] !== 0) throw new BlockAccountingError(`block ${String(block)} is in two places`);
-        seen[block] = 1;
+    for (const [block, count] of uses.entries()) {
+      const references = this.#references[block] ?? 0;
+      const name = `block ${String(block)}`;
+      if (references !== count) {
+        throw new BlockAccountingError(
+          `${name} is in ${String(count)} tables with ${String(references)} references`,
+        );
       }
+      if ((isFree[block] === 1) !== (count === 0)) {
+        throw new BlockAccountingError(
+          `${name} is ${count === 0 ? 'neither free nor' : 'both free and'} in a table`,
+        );
+      }
+      const isFull = this.#hashes[block] !== undefined;
+      if (count === 0 && isFull) throw new BlockAccountingError(`${name} is free and has a hash`);
+      if (count > 1 && !isFull) throw new BlockAccountingError(`${name} is shared but not full`);
     }
-    const lost = seen.indexOf(0);
-    if (lost !== -1) throw new BlockAccountingError(`block ${String(lost)} is neither free nor in a table`);
   }
 }

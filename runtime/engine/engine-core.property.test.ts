@@ -1,7 +1,7 @@
 // Random arrivals, priorities, pictures, aborts and shortages against the real loop: what must hold after every step, and that every
 // answer is the one that the sequence gets alone.
 
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { FakeModel, expectedTokens } from '../../test/support/fake-model.ts';

@@ -73,8 +73,15 @@ describe('ModelExecutor', () => {
     expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: Float32Array.of(1, 2) });
     await executor.execute(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]));
     expect(calls).toEqual([
-      ...['publish 0', 'encode 0 with pixels', 'forward 0', 'verify 0 true'],
-      ...['publish 1', 'free 0', 'encode 1 with pixels', 'forward 1', 'verify 1 true'],
+      'publish 0',
+      'encode 0 with pixels',
+      'forward 0',
+      'verify 0 true',
+      'publish 1',
+      'free 0',
+      'encode 1 with pixels',
+      'forward 1',
+      'verify 1 true',
     ]);
     expect(Array.from(model.batches[0]?.inputIds ?? [])).toEqual([5, 6, 7]);
   });

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { GREEDY } from '../../test/support/submissions.ts';
@@ -180,8 +180,8 @@ describe('keep', () => {
 
   it('leaves with top-k all that are as likely as the k-th', () => {
     const row = Float32Array.of(2, 1, 3, 1, 1, 0);
-    expect([...keep(row, { topK: 3, topP: 1 }, Math.exp)].sort()).toEqual([0, 1, 2, 3, 4]);
-    expect([...keep(row, { topK: 2, topP: 1 }, Math.exp)].sort()).toEqual([0, 2]);
+    expect([...keep(row, { topK: 3, topP: 1 }, Math.exp)]).toEqual([2, 0, 1, 3, 4]);
+    expect([...keep(row, { topK: 2, topP: 1 }, Math.exp)]).toEqual([2, 0]);
     expect(keep(row, { topK: 99, topP: 1 }, Math.exp)).toHaveLength(6);
   });
 });

@@ -143,12 +143,12 @@ describe('shortage of blocks', () => {
 
   it('tells the ranks who was preempted and recomputes prompt and answer', () => {
     const bench = new Bench({ kvBlocks: 4, maxBatchedTokens: 16 });
-    const [old, young] = [1, 2].map((handle) =>
+    const [, young] = [1, 2].map((handle) =>
       bench.add(submission(handle, { tokenIds: promptOf(3), sampling: { maxTokens: 12 } })),
     );
     const preempted: number[] = [];
     let restart: number[] | undefined;
-    while (old?.state !== 'finished' || young?.state !== 'finished') {
+    while (bench.scheduler.numRunning + bench.scheduler.numWaiting > 0) {
       const step = bench.schedule();
       preempted.push(...step.plan.preempted);
       restart ??= step.plan.sequences
@@ -162,7 +162,7 @@ describe('shortage of blocks', () => {
     expect(preempted).toEqual([2]);
     expect(restart?.[0]).toBe(0);
     expect(restart?.[1]).toBeGreaterThan(3);
-    expect(young.numGenerated).toBe(12);
+    expect(young?.numGenerated).toBe(12);
   });
 
   it('takes a decode out of the step again when a better-ranked prefill needs its block', () => {
