@@ -1,10 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { RpcError } from './status.ts';
 import { StreamWriter } from './writer.ts';
 
 /** A stream that takes `room` messages until it is drained. */
 class FakeCall extends EventEmitter {
   readonly sent: string[] = [];
+  readonly written: (() => void)[] = [];
   ended = false;
   errors: (Error & { code?: number })[] = [];
   room: number;
@@ -15,8 +17,9 @@ class FakeCall extends EventEmitter {
     this.on('error', (err: Error) => this.errors.push(err));
   }
 
-  write(message: string): boolean {
+  write(message: string, written?: () => void): boolean {
     this.sent.push(message);
+    if (written) this.written.push(written);
     return --this.room > 0;
   }
 
@@ -92,6 +95,31 @@ describe('StreamWriter', () => {
     expect(await ready).toBe(false);
     expect(await writer.ready()).toBe(false);
     expect(writer.write('b')).toBe(false);
+  });
+
+  it('fails only after what was written before is out', () => {
+    const call = new FakeCall(1);
+    const writer = new StreamWriter(call, { byteLength });
+    writer.write('a');
+    writer.write('b');
+    writer.failAfterFlush(new RpcError(14, 'GONE', 'gone'), 1000);
+    writer.end();
+    call.written.shift()?.();
+    call.drain(9);
+    expect(call.errors).toEqual([]);
+    call.written.shift()?.();
+    expect(call.sent).toEqual(['a', 'b']);
+    expect(call.errors).toMatchObject([{ code: 14 }]);
+    expect(call.ended).toBe(false);
+  });
+
+  it('fails after the grace when nobody reads', () => {
+    const call = new FakeCall(1);
+    const writer = new StreamWriter(call, { byteLength });
+    writer.write('a');
+    writer.failAfterFlush(new RpcError(14, 'GONE', 'gone'), 1000);
+    vi.advanceTimersByTime(1000);
+    expect(call.errors).toMatchObject([{ code: 14 }]);
   });
 
   it('wakes waiting producers with true once drained', async () => {

@@ -7,7 +7,7 @@ import { RpcError, toServiceError } from './status.ts';
 
 /** What the writer needs of a grpc-js stream, at either end. */
 export interface WritableCall<T> {
-  write(message: T): boolean;
+  write(message: T, written?: () => void): boolean;
   end(): void;
   on(event: string, listener: () => void): unknown;
   emit(event: string, ...args: unknown[]): boolean;
@@ -39,7 +39,9 @@ export class StreamWriter<T> {
   readonly #queue: { message: T; bytes: number }[] = [];
   #queuedBytes = 0;
   #blocked = false; // the transport has said false and not drained since
+  #unsent = 0; // messages that the transport has taken but not written
   #ending = false;
+  #error: RpcError | undefined; // to end with, once everything is written
   #over = false;
   #timer: NodeJS.Timeout | undefined;
   #waiters: ((open: boolean) => void)[] = [];
@@ -93,6 +95,19 @@ export class StreamWriter<T> {
     if (!this.#blocked) this.#call.end();
   }
 
+  /** Ends the stream with an error after everything queued has been sent, or after graceMs. */
+  failAfterFlush(error: RpcError, graceMs: number): void {
+    if (this.#over || this.#ending) return;
+    this.#ending = true;
+    this.#error = error;
+    if (this.#unsent === 0) {
+      this.fail(error);
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.fail(error), graceMs);
+  }
+
   /** Ends the stream with an error now; what is queued is dropped. At the client's end the call is cancelled. */
   fail(error: RpcError): void {
     if (this.#over) return;
@@ -101,8 +116,15 @@ export class StreamWriter<T> {
   }
 
   #send(message: T): void {
-    if (this.#call.write(message)) return;
+    this.#unsent += 1;
+    const open = this.#call.write(message, () => {
+      this.#unsent -= 1;
+      if (this.#error && this.#unsent === 0 && this.#queue.length === 0) this.fail(this.#error);
+    });
+    if (open) return;
     this.#blocked = true;
+    if (this.#error) return; // the grace of failAfterFlush counts
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(
       () => this.#cutOff(`the reader took nothing for ${this.#maxAgeMs} ms`),
       this.#maxAgeMs,
@@ -111,7 +133,7 @@ export class StreamWriter<T> {
 
   #drained(): void {
     if (this.#over || !this.#blocked) return;
-    clearTimeout(this.#timer);
+    if (!this.#error) clearTimeout(this.#timer);
     this.#blocked = false;
     let sent = 0;
     for (; sent < this.#queue.length && !this.#blocked; sent++) {
@@ -121,7 +143,7 @@ export class StreamWriter<T> {
     }
     this.#queue.splice(0, sent);
     if (this.#blocked) return;
-    if (this.#ending) this.#call.end();
+    if (this.#ending && !this.#error) this.#call.end();
     this.#wake(true);
   }
 

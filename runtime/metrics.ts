@@ -1,0 +1,84 @@
+// What a replica tells Prometheus. Names follow the words of the model-server signals that autoscalers know.
+
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { EngineLoad, FinishReason } from './engine/engine.ts';
+
+const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+/** The metrics of one rank, in their own registry. */
+export class RuntimeMetrics {
+  readonly registry = new Registry();
+  readonly #firstToken = this.#histogram(
+    'time_to_first_token_seconds',
+    'From submission to the first token.',
+    FIRST_TOKEN_SECONDS,
+  );
+  readonly #interToken = this.#histogram(
+    'inter_token_latency_seconds',
+    'Between two tokens of a request.',
+    INTER_TOKEN_SECONDS,
+  );
+  readonly #step = this.#histogram('step_seconds', 'Duration of an engine step.', INTER_TOKEN_SECONDS);
+  readonly #promptTokens = this.#counter(
+    'prompt_tokens_total',
+    'Prompt tokens of requests that got a token.',
+  );
+  readonly #generationTokens = this.#counter('generation_tokens_total', 'Generated tokens.');
+  readonly #requests = new Counter({
+    name: 'internvl_requests_total',
+    help: 'Requests that ended, by why.',
+    labelNames: ['finish_reason'],
+    registers: [this.registry],
+  });
+
+  /** load is asked at each scrape. */
+  constructor(load: () => EngineLoad | undefined) {
+    this.#gauge('num_requests_waiting', 'Requests that wait to be scheduled.', () => load()?.waiting ?? 0);
+    this.#gauge('num_requests_running', 'Requests being computed.', () => load()?.running ?? 0);
+    this.#gauge('kv_cache_usage_ratio', 'Share of the KV cache blocks in use, 0 to 1.', () => {
+      const now = load();
+      return now === undefined || now.kvBlocks === 0 ? 0 : now.kvBlocksUsed / now.kvBlocks;
+    });
+    this.#gauge('kv_cache_blocks', 'KV cache blocks there are.', () => load()?.kvBlocks ?? 0);
+    this.#gauge('process_resident_bytes', 'Resident memory of this rank.', () => process.memoryUsage.rss());
+  }
+
+  firstToken(seconds: number, promptTokens: number): void {
+    this.#firstToken.observe(seconds);
+    this.#promptTokens.inc(promptTokens);
+  }
+
+  /** The last of `count` tokens came `seconds` after the token before them. */
+  laterTokens(seconds: number, count: number): void {
+    for (let token = 0; token < count; token += 1) this.#interToken.observe(seconds / count);
+  }
+
+  step(seconds: number, generatedTokens: number): void {
+    this.#step.observe(seconds);
+    this.#generationTokens.inc(generatedTokens);
+  }
+
+  finished(reason: FinishReason | 'rejected'): void {
+    this.#requests.inc({ finish_reason: reason });
+  }
+
+  #histogram(name: string, help: string, buckets: number[]): Histogram {
+    return new Histogram({ name: `internvl_${name}`, help, buckets, registers: [this.registry] });
+  }
+
+  #counter(name: string, help: string): Counter {
+    return new Counter({ name: `internvl_${name}`, help, registers: [this.registry] });
+  }
+
+  #gauge(name: string, help: string, value: () => number): void {
+    new Gauge({
+      name: `internvl_${name}`,
+      help,
+      registers: [this.registry],
+      collect(): void {
+        this.set(value());
+      },
+    });
+  }
+}
