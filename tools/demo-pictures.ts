@@ -30,13 +30,13 @@ export interface Picture {
 /** Draws the picture of a seed: the same seed and domain always give the same picture. */
 export function drawPicture(seed: number, domain: Domain = 'eval'): Picture {
   const random = seededRandom(`${domain}:${seed}`);
-  const width = between(random, 288, 448);
-  const height = between(random, 288, 448);
+  const width = between(random, 320, 448);
+  const height = between(random, 320, 448);
   const objects = placeObjects(random, width, height);
   const svg =
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">` +
     background(random) +
-    objects.map((object) => outline(object, between(random, -12, 12), fill(random, object.colour))).join('') +
+    objects.map((object) => outline(object, between(random, -5, 5), fill(random, object.colour))).join('') +
     '</svg>';
   return { svg, width, height, objects, questions: askAbout(objects, random) };
 }
@@ -59,7 +59,7 @@ function placeObjects(random: Random, width: number, height: number): DrawnObjec
   for (const [quarter, place] of PLACES.entries()) {
     const kind = chosen.has(place) ? kinds.pop() : undefined;
     if (kind === undefined) continue;
-    const radius = side * (0.13 + 0.085 * random());
+    const radius = side * (0.15 + 0.065 * random());
     // The whole shape stays inside its quarter, so that its place is never a matter of opinion.
     const slackX = width / 2 - 2 * radius - 4;
     const slackY = height / 2 - 2 * radius - 4;
@@ -113,7 +113,6 @@ const OUTLINES: Record<Shape, (x: number, y: number, radius: number) => string> 
   square: (x, y, radius) => `polygon points="${ring(x, y, [radius], 4, 45)}"`,
   triangle: (x, y, radius) => `polygon points="${ring(x, y, [radius], 3, -90)}"`,
   star: (x, y, radius) => `polygon points="${ring(x, y, [radius, radius * 0.42], 10, -90)}"`,
-  heart: (x, y, radius) => `path d="${heart(x, y, radius)}"`,
 };
 
 function outline({ shape, x, y, radius }: DrawnObject, angle: number, colour: string): string {
@@ -129,14 +128,6 @@ function ring(x: number, y: number, radii: readonly number[], corners: number, s
     points.push(`${round(x + radius * Math.cos(angle))},${round(y + radius * Math.sin(angle))}`);
   }
   return points.join(' ');
-}
-
-function heart(x: number, y: number, radius: number): string {
-  const at = (dx: number, dy: number) => `${round(x + dx * radius)} ${round(y + dy * radius)}`;
-  return (
-    `M${at(0, 0.9)} C${at(-1.5, -0.05)} ${at(-0.85, -1.25)} ${at(0, -0.42)} ` +
-    `C${at(0.85, -1.25)} ${at(1.5, -0.05)} ${at(0, 0.9)} Z`
-  );
 }
 
 function round(value: number): number {

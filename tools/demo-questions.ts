@@ -5,6 +5,7 @@ import {
   SHAPES,
   pick,
   seededRandom,
+  shuffled,
   type Colour,
   type DrawnObject,
   type Random,
@@ -65,8 +66,8 @@ function colourQuestions(objects: readonly DrawnObject[], random: Random): Quest
     answer,
   });
   const questions = unique(objects, 'shape').map(({ shape, colour }) => ask(shape, sentence(colour)));
-  const missing = pick(random, absent(SHAPES, objects, 'shape'));
-  return [...questions, ask(missing, `There is no ${missing}.`)];
+  const missing = anyAbsent(random, SHAPES, objects, 'shape');
+  return [...questions, ...missing.map((shape) => ask(shape, `There is no ${shape}.`))];
 }
 
 function shapeQuestions(objects: readonly DrawnObject[], random: Random): Question[] {
@@ -78,8 +79,8 @@ function shapeQuestions(objects: readonly DrawnObject[], random: Random): Questi
   const questions = unique(objects, 'colour').map(({ shape, colour }) =>
     ask(colour, sentence(`the ${shape}`)),
   );
-  const missing = pick(random, absent(COLOURS, objects, 'colour'));
-  return [...questions, ask(missing, `Nothing is ${missing}.`)];
+  const missing = anyAbsent(random, COLOURS, objects, 'colour');
+  return [...questions, ...missing.map((colour) => ask(colour, `Nothing is ${colour}.`))];
 }
 
 function countQuestions(objects: readonly DrawnObject[], random: Random): Question[] {
@@ -92,11 +93,11 @@ function countQuestions(objects: readonly DrawnObject[], random: Random): Questi
     objects.filter((object) => object[key] === value).length;
   const shapes = [
     ...new Set(objects.map(({ shape }) => shape)),
-    pick(random, absent(SHAPES, objects, 'shape')),
+    ...anyAbsent(random, SHAPES, objects, 'shape'),
   ];
   const colours = [
     ...new Set(objects.map(({ colour }) => colour)),
-    pick(random, absent(COLOURS, objects, 'colour')),
+    ...anyAbsent(random, COLOURS, objects, 'colour'),
   ];
   return [
     ask('shapes', objects.length),
@@ -138,7 +139,7 @@ function presenceQuestions(objects: readonly DrawnObject[], random: Random): Que
     ask(nameOf(present), 'Yes.'),
     ask(present.shape, 'Yes.'),
     ask(missingName(objects, random), 'No.'),
-    ask(pick(random, absent(SHAPES, objects, 'shape')), 'No.'),
+    ...anyAbsent(random, SHAPES, objects, 'shape').map((shape) => ask(shape, 'No.')),
   ];
 }
 
@@ -147,12 +148,16 @@ function unique(objects: readonly DrawnObject[], key: 'colour' | 'shape'): Drawn
   return objects.filter((object) => objects.every((other) => other === object || other[key] !== object[key]));
 }
 
-function absent<T extends string>(
+/** One value that no object has, or none where the picture has them all. */
+function anyAbsent<T extends string>(
+  random: Random,
   all: readonly T[],
   objects: readonly DrawnObject[],
   key: 'colour' | 'shape',
 ): T[] {
-  return all.filter((value) => !objects.some((object) => object[key] === value));
+  return shuffled(random, all)
+    .filter((value) => !objects.some((object) => object[key] === value))
+    .slice(0, 1);
 }
 
 /** A colour and shape that do not occur together; often both occur apart, so that only looking helps. */
@@ -160,13 +165,12 @@ function missingName(objects: readonly DrawnObject[], random: Random): string {
   const colours = random() < 0.5 ? objects.map(({ colour }) => colour) : COLOURS;
   const shapes = random() < 0.5 ? objects.map(({ shape }) => shape) : SHAPES;
   const present = new Set(objects.map(nameOf));
-  const names = colours.flatMap((colour) => shapes.map((shape) => nameOf({ colour, shape })));
-  const missing = names.filter((name) => !present.has(name));
-  if (missing.length > 0) return pick(random, missing);
-  return pick(
-    random,
-    absent(SHAPES, objects, 'shape').map((shape) => nameOf({ colour: pick(random, COLOURS), shape })),
-  );
+  const missing = (hues: readonly Colour[], of: readonly Shape[]) =>
+    hues
+      .flatMap((colour) => of.map((shape) => nameOf({ colour, shape })))
+      .filter((name) => !present.has(name));
+  const near = missing(colours, shapes);
+  return pick(random, near.length > 0 ? near : missing(COLOURS, SHAPES));
 }
 
 function nameOf({ colour, shape }: { colour: Colour; shape: Shape }): string {

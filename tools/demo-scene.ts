@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 
 export const COLOURS = ['red', 'orange', 'yellow', 'green', 'blue', 'purple', 'black'] as const;
-export const SHAPES = ['circle', 'square', 'triangle', 'star', 'heart'] as const;
+export const SHAPES = ['circle', 'square', 'triangle', 'star'] as const;
 /** The quarters of a picture in reading order; a picture holds at most one object in each. */
 export const PLACES = ['top left', 'top right', 'bottom left', 'bottom right'] as const;
 
