@@ -28,6 +28,8 @@ export interface ShardServiceOptions {
   readonly identity: RankIdentity;
   readonly hangTimeoutMs: number;
   readonly logger: Logger;
+  /** A leader has taken this rank. */
+  readonly onJoin?: () => void;
   /** The group is started: this rank computes. */
   readonly onReady: () => void;
   /** Called once: undefined after rank 0's Shutdown, otherwise why the group is lost. The process must end. */
@@ -76,6 +78,7 @@ export class ShardService {
     }
     this.#epoch = request.groupEpoch;
     logger.info('joined', { epoch: request.groupEpoch });
+    this.#options.onJoin?.();
     const { addresses, maxKvBlocks } = await thread.join();
     return { collectiveAddresses: addresses.map((address) => Buffer.from(address)), maxKvBlocks };
   }

@@ -1,0 +1,190 @@
+// Rank 0: gathers its group, runs the engine, serves it to routers.
+
+import { randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { EngineService as engineDefinition } from '../gen/proto/internvl/engine/v1/engine.ts';
+import { readModelConfig } from './checkpoint/checkpoint.ts';
+import type { Engine, EngineInfo } from './engine/engine.ts';
+import { SimulatedEngine } from './engine/simulated-engine.ts';
+import { parseSimulation } from './engine/simulation.ts';
+import { EngineThread } from './engine-thread/engine-thread.ts';
+import { ModelEngine } from './engine-thread/model-engine.ts';
+import { EngineStalled, settlesWithin } from './exit.ts';
+import { ImagePool } from './image/pool.ts';
+import { ImageStore } from './image/store.ts';
+import { RuntimeMetrics } from './metrics.ts';
+import { threadOptions } from './rank-process.ts';
+import type { RankProcess } from './rank-process.ts';
+import { Dispatcher } from './server/dispatcher.ts';
+import { engineService } from './server/engine-service.ts';
+import { Pictures } from './server/pictures.ts';
+import { MAX_IMAGE_PIXELS, describeReplica, sha256 } from './server/replica.ts';
+import { SessionHub } from './server/session-hub.ts';
+import { warmUp } from './server/warm-up.ts';
+import { SHARD_VERSION } from './shard/identity.ts';
+import { ShardGroup } from './shard/shard-group.ts';
+import { Tokenizer } from './tokenizer/tokenizer.ts';
+
+/** Larger than any batch of submissions a router sends; pictures come in pieces. */
+const MAX_MESSAGE_BYTES = 32 << 20;
+/** Of preprocessed pictures; about a hundred of 448 x 448. */
+const PICTURE_STORE_BYTES = 64 << 20;
+const WATCH_INTERVAL_MS = 250;
+
+interface StartedEngine {
+  readonly engine: Engine;
+  readonly fingerprint: string;
+  /** Tells the other ranks that the group ends. */
+  leaveGroup(orderly: boolean): void;
+}
+
+/** Starts rank 0; resolves when it serves. */
+export async function runLeader(self: RankProcess): Promise<void> {
+  const { config, logger } = self;
+  let hub: SessionHub | undefined;
+  let started: StartedEngine | undefined;
+  const metrics = new RuntimeMetrics(() => hub?.dispatcher.engine.load());
+  self.onSignal(async () => {
+    if (hub && started) await drain(self, hub, started);
+    else await self.finish();
+  });
+  await self.serve(
+    [{ definition: engineDefinition, implementation: engineService(() => hub, logger) }],
+    MAX_MESSAGE_BYTES,
+  );
+  await self.serveMetrics(metrics);
+
+  const model = readModelConfig(config.model);
+  const { imageTokenId, tokenizerFingerprint } = readTokenizer(config.model);
+  started = config.simulate ? simulate(self, model.llm.vocabSize) : await startGroup(self);
+  const { engine, fingerprint, leaveGroup } = started;
+  const dispatcher = new Dispatcher(engine, metrics);
+  self.onFatal((error) => {
+    dispatcher.lose(error);
+    leaveGroup(false);
+  });
+  watchEngine(self, engine);
+  if (!config.simulate) await warmUp(dispatcher, model.llm.bosTokenId);
+
+  const limits = { maxBytes: config.maxImageBytes, maxPixels: MAX_IMAGE_PIXELS };
+  const pool = new ImagePool({ size: model.vision.imageSize, limits, workers: 1, maxQueue: 64 });
+  const store = new ImageStore({
+    maxBytes: PICTURE_STORE_BYTES,
+    maxWaiters: 64 * Math.max(1, config.maxImages),
+  });
+  hub = new SessionHub({
+    replica: describeReplica({
+      directory: config.model,
+      info: engine.info,
+      model,
+      servedName: config.servedName,
+      dtype: config.dtype,
+      worldSize: config.worldSize,
+      maxImages: config.maxImages,
+      maxImageBytes: config.maxImageBytes,
+      imageTokenId,
+      tokenizerFingerprint,
+      modelFingerprint: fingerprint,
+      version: SHARD_VERSION,
+      epoch: randomUUID(),
+    }),
+    dispatcher,
+    pictures: new Pictures(store, pool, config.maxImageBytes),
+    metrics,
+  });
+  if (self.ending) return;
+  self.setServing(true);
+  logger.info('serving', { address: config.listen });
+}
+
+async function startGroup(self: RankProcess): Promise<StartedEngine> {
+  const { config, logger } = self;
+  const { rank, worldSize, dtype, blockSize, maxSequences } = config;
+  const thread = new EngineThread(threadOptions(config));
+  self.ownThread(thread);
+  thread.listen({
+    onLoadProgress: (progress) => logger.info('loading', { ...progress }),
+    onFatal: (error) => self.fatal(error),
+  });
+  const cores = availableParallelism();
+  if (worldSize * config.threads > cores) {
+    logger.warn('more threads than cores', { worldSize, threads: config.threads, cores });
+  }
+  const { fingerprint, maxModelLength, vocabSize } = await thread.prepare();
+  const group = new ShardGroup({
+    thread,
+    identity: {
+      rank,
+      worldSize,
+      modelFingerprint: fingerprint,
+      dtype,
+      blockSize,
+      maxModelLength,
+      version: SHARD_VERSION,
+    },
+    addresses: config.ranks,
+    epoch: randomUUID(),
+    hangTimeoutMs: config.hangTimeoutMs,
+    logger,
+    onLost: (error) => self.fatal(error),
+  });
+  self.onFatal(() => group.close(false));
+  const kvBlocks = await group.join();
+  const begin = performance.now();
+  const { bytes } = await group.load();
+  logger.info('loaded', { seconds: (performance.now() - begin) / 1000, bytes });
+  await group.start(kvBlocks);
+  const info: EngineInfo = { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences };
+  return {
+    engine: new ModelEngine(thread, info),
+    fingerprint,
+    leaveGroup: (orderly) => group.close(orderly),
+  };
+}
+
+function simulate({ config }: RankProcess, vocabSize: number): StartedEngine {
+  const { maxSequences, maxBatchedTokens, blockSize } = config;
+  const given = { vocabSize, maxSequences, maxBatchedTokens, blockSize };
+  const length = config.maxModelLength === undefined ? {} : { maxModelLength: config.maxModelLength };
+  const simulation = parseSimulation({ ...given, ...length, ...config.simulate });
+  return {
+    engine: new SimulatedEngine({ simulation }),
+    fingerprint: sha256(Buffer.from(JSON.stringify(simulation))),
+    leaveGroup: () => undefined,
+  };
+}
+
+// The tokenizer itself is the routers' business: its tables must not stay in this process's memory.
+function readTokenizer(directory: string): { imageTokenId: number; tokenizerFingerprint: string } {
+  const tokenizer = Tokenizer.fromDirectory(directory);
+  const imageTokenId = tokenizer.vocabulary.idOf('<IMG_CONTEXT>');
+  // A vocabulary without it can answer text alone: no id is the image token's then.
+  return { imageTokenId: imageTokenId ?? 0xffffffff, tokenizerFingerprint: tokenizer.fingerprint };
+}
+
+/** Kills the process when the engine has work but does not get on: whoever waits for it must not wait for ever. */
+function watchEngine(self: RankProcess, engine: Engine): void {
+  const timer = setInterval(() => {
+    const stalledMs = engine.stalledMs();
+    if (stalledMs < self.config.hangTimeoutMs) return;
+    clearInterval(timer);
+    self.fatal(new EngineStalled(stalledMs));
+  }, WATCH_INTERVAL_MS);
+  timer.unref();
+}
+
+async function drain(self: RankProcess, hub: SessionHub, { leaveGroup }: StartedEngine): Promise<void> {
+  const { config, logger } = self;
+  self.setServing(false, 'draining');
+  hub.setDraining(true);
+  const { dispatcher } = hub;
+  if (!(await settlesWithin(dispatcher.idle(), config.drainTimeoutMs))) {
+    logger.warn('drain timeout', { aborted: dispatcher.numLive, drainTimeoutMs: config.drainTimeoutMs });
+    dispatcher.abortAll();
+    await settlesWithin(dispatcher.idle(), 1_000);
+  }
+  if (self.ending) return;
+  hub.closeAll();
+  leaveGroup(true);
+  await self.finish();
+}

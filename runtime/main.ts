@@ -1,0 +1,34 @@
+// One rank of a replica. Flags: config.ts; exit codes: exit.ts.
+
+import { availableParallelism } from 'node:os';
+import { createLogger } from '../rpc/log.ts';
+import { parseConfig } from './config.ts';
+import type { Config } from './config.ts';
+import { exitCodeOf } from './exit.ts';
+import { runFollower } from './follower.ts';
+import { runLeader } from './leader.ts';
+import { setThreadWaitPolicy } from './native/load.ts';
+import { RankProcess } from './rank-process.ts';
+
+function readConfig(): Config {
+  try {
+    return parseConfig(process.argv.slice(2), { cores: availableParallelism() });
+  } catch (err) {
+    const error = err as Error;
+    createLogger({ level: 'error', format: 'json' }).error('fatal', { code: exitCodeOf(error), err: error });
+    process.exit(exitCodeOf(error));
+  }
+}
+
+const config = readConfig();
+const logger = createLogger({
+  level: config.logLevel,
+  format: config.logFormat,
+  fields: { rank: config.rank },
+});
+const self = new RankProcess(config, logger);
+const fatal = (err: unknown): void => self.fatal(err instanceof Error ? err : new Error(String(err)));
+process.on('uncaughtException', fatal);
+process.on('unhandledRejection', fatal);
+setThreadWaitPolicy(); // before the engine thread exists: it copies the environment
+(config.rank === 0 ? runLeader(self) : runFollower(self)).catch(fatal);

@@ -1,0 +1,140 @@
+// What both kinds of rank share: one way to die that tells everyone first, signals, the metrics port.
+
+import { readFileSync } from 'node:fs';
+import { serveMetrics } from '../rpc/metrics-server.ts';
+import type { Logger } from '../rpc/log.ts';
+import { createServer } from '../rpc/server.ts';
+import type { RpcServer, ServedService } from '../rpc/server.ts';
+import type { Config } from './config.ts';
+import type { EngineThread } from './engine-thread/engine-thread.ts';
+import type { ThreadOptions } from './engine-thread/messages.ts';
+import { exitCodeOf, exitNow, settlesWithin } from './exit.ts';
+import type { RuntimeMetrics } from './metrics.ts';
+
+/** How long a dying process gives its streams to carry the news, and its thread to end, in milliseconds. */
+const FAREWELL_MS = 300;
+
+/** A rank process: what it has open, and how it ends. */
+export class RankProcess {
+  readonly config: Config;
+  readonly logger: Logger;
+  #server: RpcServer | undefined;
+  #thread: EngineThread | undefined;
+  #beforeFatal: ((error: Error) => void) | undefined;
+  #unhealthy: string | undefined = 'starting';
+  #ending = false;
+
+  constructor(config: Config, logger: Logger) {
+    this.config = config;
+    this.logger = logger;
+  }
+
+  /** The process is on its way out. */
+  get ending(): boolean {
+    return this.#ending;
+  }
+
+  /** Listens for gRPC; health says NOT_SERVING until setServing. */
+  async serve(services: readonly ServedService[], maxMessageBytes: number): Promise<void> {
+    const { config, logger } = this;
+    const descriptors = readFileSync(new URL(descriptorsPath(), import.meta.url));
+    this.#server = createServer({ maxMessageBytes, services, descriptors, logger });
+    const address = await this.#server.bind(config.listen);
+    logger.info('listening', { address });
+  }
+
+  async serveMetrics(metrics: RuntimeMetrics): Promise<void> {
+    if (this.config.metricsListen === undefined) return;
+    const { address } = await serveMetrics({
+      listen: this.config.metricsListen,
+      registry: metrics.registry,
+      unhealthy: () => this.#unhealthy,
+    });
+    this.logger.info('metrics', { address });
+  }
+
+  setServing(serving: boolean, why = 'not serving'): void {
+    this.#server?.setServing(serving);
+    this.#unhealthy = serving ? undefined : why;
+  }
+
+  /** The engine thread to end with the process. */
+  ownThread(thread: EngineThread): void {
+    this.#thread = thread;
+  }
+
+  /** Told first when the process dies, synchronously. */
+  onFatal(tell: (error: Error) => void): void {
+    this.#beforeFatal = tell;
+  }
+
+  /** Dies: says so to health, clients and log, in that order, and exits within a second whatever the engine thread does. */
+  fatal(error: Error): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.setServing(false, error.message);
+    const code = exitCodeOf(error);
+    try {
+      this.#beforeFatal?.(error);
+    } finally {
+      this.logger.error('fatal', { code, err: error });
+      void this.#leave(code, FAREWELL_MS);
+    }
+  }
+
+  /** Ends as planned. */
+  async finish(): Promise<void> {
+    this.#ending = true;
+    this.setServing(false, 'shutting down');
+    await this.#leave(0, 2_000);
+  }
+
+  /** Runs `stop` at the first SIGTERM or SIGINT; a second one ends the process at once. */
+  onSignal(stop: () => Promise<void>): void {
+    let signals = 0;
+    const handle = (signal: NodeJS.Signals): void => {
+      signals += 1;
+      if (this.#ending) return;
+      this.logger.info('stopping', { signal });
+      if (signals > 1) {
+        void this.finish();
+        return;
+      }
+      stop().catch((err: unknown) => this.fatal(err instanceof Error ? err : new Error(String(err))));
+    };
+    process.on('SIGTERM', handle);
+    process.on('SIGINT', handle);
+  }
+
+  async #leave(code: number, graceMs: number): Promise<void> {
+    const thread = this.#thread;
+    const [ended] = await Promise.all([
+      thread ? thread.close(graceMs) : true,
+      settlesWithin(this.#server?.shutdown(graceMs) ?? Promise.resolve(), graceMs + 100),
+    ]);
+    exitNow(code, ended);
+  }
+}
+
+/** The flags that the engine thread needs. */
+export function threadOptions(config: Config): ThreadOptions {
+  return {
+    directory: config.model,
+    rank: config.rank,
+    worldSize: config.worldSize,
+    dtype: config.dtype,
+    threads: config.threads,
+    collectiveHost: config.collectiveHost,
+    collectiveTimeoutMs: config.hangTimeoutMs,
+    blockSize: config.blockSize,
+    maxModelLength: config.maxModelLength,
+    maxSequences: config.maxSequences,
+    maxBatchedTokens: config.maxBatchedTokens,
+    kvCache: config.kvCache,
+  };
+}
+
+// Sources run from runtime/, compiled files from dist/runtime/.
+function descriptorsPath(): string {
+  return import.meta.filename.endsWith('.ts') ? '../gen/descriptors.binpb' : '../../gen/descriptors.binpb';
+}
