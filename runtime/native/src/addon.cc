@@ -85,7 +85,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   LimitIsa(std::getenv("INTERNVL_MAX_CPU_ISA"));
   env.SetInstanceData(new Environment());
   for (const Function& function : kFunctions) {
-    exports.Set(function.name, Napi::Function::New(env, Run, function.name, const_cast<Function*>(&function)));
+    exports.Set(function.name,
+                Napi::Function::New(env, Run, function.name, const_cast<Function*>(&function)));
   }
   return exports;
 }

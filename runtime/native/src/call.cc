@@ -20,10 +20,11 @@ double Call::Number(int index, const char* name) const {
 
 int64_t Call::Integer(int index, const char* name, int64_t min, int64_t max) const {
   const double value = Number(index, name);
-  if (!(std::floor(value) == value)) FailType(std::string(name) + " must be an integer, not " + std::to_string(value));
+  if (!(std::floor(value) == value))
+    FailType(std::string(name) + " must be an integer, not " + std::to_string(value));
   if (value < static_cast<double>(min) || value > static_cast<double>(max)) {
-    FailRange(std::string(name) + " must be in [" + std::to_string(min) + ", " + std::to_string(max) + "], not " +
-              std::to_string(value));
+    FailRange(std::string(name) + " must be in [" + std::to_string(min) + ", " + std::to_string(max) +
+              "], not " + std::to_string(value));
   }
   return static_cast<int64_t>(value);
 }
@@ -115,7 +116,8 @@ Tensor Call::Vector(int index, const char* name, int64_t size) const {
     FailType(std::string(name) + " must be a float32 or bfloat16 vector, not " + Describe(tensor));
   }
   if (tensor.shape[0] != size) {
-    FailRange(std::string(name) + " must have " + std::to_string(size) + " elements, not " + std::to_string(tensor.shape[0]));
+    FailRange(std::string(name) + " must have " + std::to_string(size) + " elements, not " +
+              std::to_string(tensor.shape[0]));
   }
   return tensor;
 }

@@ -1,5 +1,6 @@
-// One call from JavaScript: its environment's state and its checked arguments. Every getter throws a TypeError or RangeError that names
-// the operation and the operand; operations check everything before they touch memory.
+// One call from JavaScript: its environment's state and its checked arguments. Every getter throws a
+// TypeError or RangeError that names the operation and the operand; operations check everything before they
+// touch memory.
 #pragma once
 
 #define NAPI_HAS_THREADS 1
@@ -63,7 +64,8 @@ class Call {
   /// float32 or bfloat16, one dimension, `size` elements.
   Tensor Vector(int index, const char* name, int64_t size) const;
 
-  /// A [rows, cols] tensor in the arena. Made before any Scratch of the operation, which would take its memory back.
+  /// A [rows, cols] tensor in the arena. Made before any Scratch of the operation, which would take its
+  /// memory back.
   Result Make(DType dtype, int64_t rows, int64_t cols) const;
 
   // --- failures: "<op>: <message>"
@@ -81,10 +83,11 @@ class Call {
   const char* op_;
 };
 
-/// Throws a RangeError unless the condition holds. A macro, so that the message is only built when it is needed.
-#define REQUIRE(call, condition, message)           \
-  do {                                              \
-    if (!(condition)) (call).FailRange(message);    \
+/// Throws a RangeError unless the condition holds. A macro, so that the message is only built when it is
+/// needed.
+#define REQUIRE(call, condition, message)        \
+  do {                                           \
+    if (!(condition)) (call).FailRange(message); \
   } while (false)
 
 /// Calls f with a null pointer of the element type of a float32 or bfloat16 tensor.

@@ -123,7 +123,8 @@ SourceType Source(const Call& call, int index) {
 }  // namespace
 
 Napi::Value MapFile(const Call& call) {
-  return Napi::Number::New(call.env(), static_cast<double>(call.environment.files->Map(call.Text(0, "path"))));
+  return Napi::Number::New(call.env(),
+                           static_cast<double>(call.environment.files->Map(call.Text(0, "path"))));
 }
 
 Napi::Value UnmapFile(const Call& call) {
@@ -147,21 +148,24 @@ Napi::Value CopyFromFile(const Call& call) {
   const int64_t stride = call.Integer(6, "srcStride", 0, int64_t{1} << 30);
   const int64_t src_row = call.Integer(7, "srcRow", 0, int64_t{1} << 30);
   const int64_t src_col = call.Integer(8, "srcCol", 0, int64_t{1} << 30);
-  const int64_t rows = call.Integer(9, "rows", 0, int64_t{1} << 30), cols = call.Integer(10, "cols", 0, int64_t{1} << 30);
+  const int64_t rows = call.Integer(9, "rows", 0, int64_t{1} << 30),
+                cols = call.Integer(10, "cols", 0, int64_t{1} << 30);
   REQUIRE(call, dst_row + rows <= dst.rows() && dst_col + cols <= dst.cols(),
-               "the rectangle of " + std::to_string(rows) + " x " + std::to_string(cols) + " at (" + std::to_string(dst_row) +
-                   ", " + std::to_string(dst_col) + ") lies outside dst " + Describe(dst));
-  REQUIRE(call, src_col + cols <= stride, "columns [" + std::to_string(src_col) + ", " + std::to_string(src_col + cols) +
-                                             ") lie outside srcStride " + std::to_string(stride));
+          "the rectangle of " + std::to_string(rows) + " x " + std::to_string(cols) + " at (" +
+              std::to_string(dst_row) + ", " + std::to_string(dst_col) + ") lies outside dst " +
+              Describe(dst));
+  REQUIRE(call, src_col + cols <= stride,
+          "columns [" + std::to_string(src_col) + ", " + std::to_string(src_col + cols) +
+              ") lie outside srcStride " + std::to_string(stride));
   if (rows == 0 || cols == 0) return call.env().Undefined();
 
   const int64_t element = type == SourceType::kFloat32 ? 4 : 2;
   // rows and columns are below 2^31, so the product stays below 2^62.
   const int64_t last_element = (src_row + rows - 1) * stride + src_col + cols;
   REQUIRE(call, last_element <= (file.bytes() - byte_offset) / element && byte_offset <= file.bytes(),
-               "'" + file.path() + "' has " + std::to_string(file.bytes()) + " bytes; the matrix at offset " +
-                   std::to_string(byte_offset) + " needs " + std::to_string(last_element) + " elements of " +
-                   std::to_string(element) + " bytes from there");
+          "'" + file.path() + "' has " + std::to_string(file.bytes()) + " bytes; the matrix at offset " +
+              std::to_string(byte_offset) + " needs " + std::to_string(last_element) + " elements of " +
+              std::to_string(element) + " bytes from there");
 
   const uint8_t* source = file.data() + byte_offset + (src_row * stride + src_col) * element;
   WithElement(dst.dtype, [&]<typename T>(T*) {

@@ -14,7 +14,8 @@ namespace internvl {
 /// A Gloo context whose pairs are created first and connected when the peers' addresses have arrived.
 class Mesh : public gloo::Context {
  public:
-  Mesh(int rank, int size, const std::string& hostname, std::chrono::milliseconds timeout) : gloo::Context(rank, size) {
+  Mesh(int rank, int size, const std::string& hostname, std::chrono::milliseconds timeout)
+      : gloo::Context(rank, size) {
     gloo::transport::tcp::attr attributes;
     attributes.hostname = hostname;
     device_ = gloo::transport::tcp::CreateDevice(attributes);
@@ -24,12 +25,15 @@ class Mesh : public gloo::Context {
   }
 
   std::vector<char> Prepare(int peer) { return transportContext_->createPair(peer)->address().bytes(); }
-  void Connect(int peer, const std::vector<char>& address) { transportContext_->getPair(peer)->connect(address); }
+  void Connect(int peer, const std::vector<char>& address) {
+    transportContext_->getPair(peer)->connect(address);
+  }
 };
 
 template <typename F>
 void Collective::Attempt(const char* what, F&& f) {
-  const std::string who = std::string(what) + " on rank " + std::to_string(rank_) + " of " + std::to_string(world_size_) + ": ";
+  const std::string who =
+      std::string(what) + " on rank " + std::to_string(rank_) + " of " + std::to_string(world_size_) + ": ";
   if (!lost_.empty()) throw CollectiveFailure(who + "the group is lost since " + lost_);
   try {
     f();
@@ -40,7 +44,8 @@ void Collective::Attempt(const char* what, F&& f) {
   }
 }
 
-Collective::Collective(int rank, int world_size, const std::string& hostname, std::chrono::milliseconds timeout)
+Collective::Collective(int rank, int world_size, const std::string& hostname,
+                       std::chrono::milliseconds timeout)
     : rank_(rank), world_size_(world_size) {
   Attempt("createCollective", [&] {
     mesh_ = std::make_shared<Mesh>(rank, world_size, hostname, timeout);
@@ -77,7 +82,8 @@ void Collective::AllReduce(std::span<float> values) {
     if (values.empty()) return;
     gloo::AllreduceOptions options(mesh_);
     options.setOutput(values.data(), values.size());
-    options.setReduceFunction(static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
+    options.setReduceFunction(
+        static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
     gloo::allreduce(options);
   });
 }

@@ -1,5 +1,5 @@
-// The ranks' group of one environment: a full mesh of Gloo's TCP pairs, made without a rendezvous store because the ranks exchange
-// addresses over their own channel.
+// The ranks' group of one environment: a full mesh of Gloo's TCP pairs, made without a rendezvous store
+// because the ranks exchange addresses over their own channel.
 #pragma once
 
 #include <chrono>
@@ -19,8 +19,8 @@ class CollectiveFailure : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// After the first failure the group is lost: its connections are closed, so that the other ranks fail at once too, and every
-/// later call fails.
+/// After the first failure the group is lost: its connections are closed, so that the other ranks fail at
+/// once too, and every later call fails.
 class Collective {
  public:
   /// world_size >= 2. Throws CollectiveFailure, as every function here does.

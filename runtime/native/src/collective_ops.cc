@@ -1,4 +1,5 @@
-// Collectives as JavaScript sees them: without a group (world size 1) they check their arguments and do nothing.
+// Collectives as JavaScript sees them: without a group (world size 1) they check their arguments and do
+// nothing.
 #include <cstring>
 
 #include "collective.h"
@@ -31,13 +32,14 @@ Napi::Value CreateCollective(const Call& call) {
   const int64_t rank = call.Integer(0, "rank", 0, world_size - 1);
   const std::string hostname = call.Text(2, "hostname");
   const int64_t timeout = call.Integer(3, "timeoutMs", 1, int64_t{1} << 31);
-  if (call.environment.collective) call.FailRange("this thread has a group already: call closeCollective first");
+  if (call.environment.collective)
+    call.FailRange("this thread has a group already: call closeCollective first");
   Napi::Array addresses = Napi::Array::New(call.env(), static_cast<size_t>(world_size));
   addresses.Set(static_cast<uint32_t>(rank), Napi::Uint8Array::New(call.env(), 0));
   if (world_size == 1) return addresses;
   Guarded(call, [&] {
-    call.environment.collective = std::make_unique<Collective>(static_cast<int>(rank), static_cast<int>(world_size), hostname,
-                                                               std::chrono::milliseconds(timeout));
+    call.environment.collective = std::make_unique<Collective>(
+        static_cast<int>(rank), static_cast<int>(world_size), hostname, std::chrono::milliseconds(timeout));
   });
   const auto& prepared = call.environment.collective->addresses();
   for (uint32_t peer = 0; peer < prepared.size(); ++peer) {
@@ -53,7 +55,8 @@ Napi::Value ConnectCollective(const Call& call) {
   Collective* group = call.environment.collective.get();
   const uint32_t world_size = group == nullptr ? 1 : static_cast<uint32_t>(group->world_size());
   REQUIRE(call, list.Length() == world_size,
-          "addresses must have one element per rank: " + std::to_string(world_size) + ", not " + std::to_string(list.Length()));
+          "addresses must have one element per rank: " + std::to_string(world_size) + ", not " +
+              std::to_string(list.Length()));
   if (group == nullptr) return call.env().Undefined();
   std::vector<std::vector<char>> addresses(world_size);
   for (uint32_t peer = 0; peer < world_size; ++peer) {
@@ -63,8 +66,9 @@ Napi::Value ConnectCollective(const Call& call) {
     }
     auto bytes = value.As<Napi::Uint8Array>();
     if (bytes.ElementLength() != group->addresses()[peer].size()) {
-      call.FailRange("the address of rank " + std::to_string(peer) + " has " + std::to_string(bytes.ElementLength()) +
-                     " bytes instead of " + std::to_string(group->addresses()[peer].size()));
+      call.FailRange("the address of rank " + std::to_string(peer) + " has " +
+                     std::to_string(bytes.ElementLength()) + " bytes instead of " +
+                     std::to_string(group->addresses()[peer].size()));
     }
     addresses[peer].assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
   }
@@ -103,7 +107,8 @@ Napi::Value AllGatherColumns(const Call& call) {
   Scratch scratch(call.environment.tensors.arena());
   float* gathered = scratch.Get<float>(n * world_size);  // [worldSize, rows, cols]
   Guarded(call, [&] {
-    group->AllGather({x.as<float>(), static_cast<size_t>(n)}, {gathered, static_cast<size_t>(n * world_size)});
+    group->AllGather({x.as<float>(), static_cast<size_t>(n)},
+                     {gathered, static_cast<size_t>(n * world_size)});
   });
   for (int64_t row = 0; row < x.rows(); ++row) {
     for (int64_t rank = 0; rank < world_size; ++rank) {

@@ -15,7 +15,8 @@ namespace internvl {
 void LimitIsa(const char* isa) {
   if (isa == nullptr) return;
   LimitRowMathIsa(isa);
-  // A status other than success means that oneDNN has been used already in this process, under the same limit.
+  // A status other than success means that oneDNN has been used already in this process, under the same
+  // limit.
   if (std::strcmp(isa, "avx512") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
   if (std::strcmp(isa, "avx2") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
   if (std::strcmp(isa, "scalar") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);

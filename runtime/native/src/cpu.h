@@ -3,8 +3,8 @@
 
 namespace internvl {
 
-/// Lowers what Highway and oneDNN may use to "scalar", "avx2" or "avx512" (null or anything else: no limit). Holds for the process;
-/// counts only before the first operation.
+/// Lowers what Highway and oneDNN may use to "scalar", "avx2" or "avx512" (null or anything else: no limit).
+/// Holds for the process; counts only before the first operation.
 void LimitIsa(const char* isa);
 
 /// Whether oneDNN multiplies bfloat16 matrices with instructions of this CPU.

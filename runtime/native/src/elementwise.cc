@@ -47,7 +47,8 @@ Napi::Value Gelu(const Call& call) {
 
 Napi::Value SiluMul(const Call& call) {
   const Tensor gate_up = call.Matrix(0, "gateUp");
-  REQUIRE(call, gate_up.cols() % 2 == 0, "gateUp " + Describe(gate_up) + " must have an even number of columns");
+  REQUIRE(call, gate_up.cols() % 2 == 0,
+          "gateUp " + Describe(gate_up) + " must have an even number of columns");
   const int64_t width = gate_up.cols() / 2;
   const Result out = call.Make(gate_up.dtype, gate_up.rows(), width);
   Scratch scratch(call.environment.tensors.arena());

@@ -12,7 +12,8 @@ Napi::Value Linear(const Call& call) {
   const Tensor bias = biased ? call.Vector(2, "bias", weight.shape[0]) : Tensor{};
   const DType dtype = call.Type(3, "outDtype", {DType::kFloat32, DType::kBFloat16});
   const Result out = call.Make(dtype, x.rows(), weight.shape[0]);
-  call.environment.matmul->Run(x, weight, biased ? &bias : nullptr, out.tensor, call.environment.tensors.arena());
+  call.environment.matmul->Run(x, weight, biased ? &bias : nullptr, out.tensor,
+                               call.environment.tensors.arena());
   return out.handle;
 }
 

@@ -7,6 +7,7 @@
 #include "cpu.h"
 #include "parallel.h"
 #include "row_math.h"
+#include "row_products.h"
 
 namespace internvl {
 
@@ -58,12 +59,14 @@ void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, cons
   if (out.elements() == 0) return;
   if (x.cols() == 0 || x.rows() <= kFewRows) return FewRows(x, weight, bias, out, arena);
   const bool float32 = x.dtype == DType::kFloat32 && weight.dtype == DType::kFloat32;
-  const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype == DType::kBFloat16 && HasBFloat16Matmul();
+  const bool bfloat16 =
+      x.dtype == DType::kBFloat16 && weight.dtype == DType::kBFloat16 && HasBFloat16Matmul();
   if (bfloat16 || (float32 && out.dtype == DType::kFloat32)) return Direct(x, weight, bias, out, arena);
   Widened(x, weight, bias, out, arena);
 }
 
-void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                     Arena& arena) {
   Scratch scratch(arena);
   const float* wide = AsFloat32(x, scratch);
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
@@ -72,10 +75,8 @@ void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, 
   constexpr int64_t kBlock = 32;  // weight rows per turn
   WithElement(weight.dtype, [&]<typename W>(W*) {
     ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
-      for (int64_t t = 0; t < rows; t += kFewRows) {
-        DotRows(wide + t * k, std::min(kFewRows, rows - t), k, weight.as<W>(), block * kBlock, std::min(n, (block + 1) * kBlock),
-                sums + t * n, n);
-      }
+      const int64_t first = block * kBlock;
+      DotRows(wide, rows, k, weight.row<W>(first), k, std::min(kBlock, n - first), sums + first, n);
     });
   });
   Finish(sums, wide_bias, out);
@@ -94,12 +95,14 @@ Product& Matmul::Find(const Shape& shape) {
   product.weight = Desc({shape.k, shape.n}, DataType(shape.weight), {1, shape.k});
   product.out = Desc({shape.t, shape.n}, DataType(shape.out), {shape.n, 1});
   if (shape.bias != 0) {
-    product.bias = Desc({1, shape.n}, DataType(shape.bias == 1 ? DType::kFloat32 : DType::kBFloat16), {shape.n, 1});
+    product.bias =
+        Desc({1, shape.n}, DataType(shape.bias == 1 ? DType::kFloat32 : DType::kBFloat16), {shape.n, 1});
   }
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const auto description = shape.bias != 0 ? dnnl::matmul::desc(product.x, product.weight, product.bias, product.out)
-                                           : dnnl::matmul::desc(product.x, product.weight, product.out);
+  const auto description = shape.bias != 0
+                               ? dnnl::matmul::desc(product.x, product.weight, product.bias, product.out)
+                               : dnnl::matmul::desc(product.x, product.weight, product.out);
   const dnnl::matmul::primitive_desc chosen(description, attributes, engine_->engine);
   product.primitive = dnnl::matmul(chosen);
   product.scratch = chosen.scratchpad_desc();
@@ -112,12 +115,15 @@ Product& Matmul::Find(const Shape& shape) {
   return products_.front().second;
 }
 
-void Matmul::Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+void Matmul::Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                    Arena& arena) {
   const int bias_kind = bias == nullptr ? 0 : bias->dtype == DType::kFloat32 ? 1 : 2;
   // oneDNN takes a bfloat16 bias only with bfloat16 factors.
   Scratch scratch(arena);
   const bool widen_bias = bias_kind == 2 && x.dtype == DType::kFloat32;
-  void* bias_data = bias == nullptr ? nullptr : widen_bias ? const_cast<float*>(AsFloat32(*bias, scratch)) : bias->data;
+  void* bias_data = bias == nullptr ? nullptr
+                    : widen_bias    ? const_cast<float*>(AsFloat32(*bias, scratch))
+                                    : bias->data;
   Product& product = Find({.t = x.rows(),
                            .n = out.cols(),
                            .k = x.cols(),
@@ -134,13 +140,15 @@ void Matmul::Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, c
   if (bias != nullptr) arguments.emplace(DNNL_ARG_BIAS, dnnl::memory(product.bias, engine, bias_data));
   const auto scratch_bytes = static_cast<int64_t>(product.scratch.get_size());
   if (scratch_bytes > 0) {
-    arguments.emplace(DNNL_ARG_SCRATCHPAD, dnnl::memory(product.scratch, engine, scratch.Get<uint8_t>(scratch_bytes)));
+    arguments.emplace(DNNL_ARG_SCRATCHPAD,
+                      dnnl::memory(product.scratch, engine, scratch.Get<uint8_t>(scratch_bytes)));
   }
   product.primitive.execute(engine_->stream, arguments);
   engine_->stream.wait();
 }
 
-void Matmul::Widened(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+void Matmul::Widened(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                     Arena& arena) {
   Scratch scratch(arena);
   const float* wide = AsFloat32(x, scratch);
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
@@ -155,9 +163,11 @@ void Matmul::Widened(const Tensor& x, const Tensor& weight, const Tensor* bias, 
     if (tile == nullptr) {
       factor = weight.as<float>();
     } else {
-      ParallelFor(count, count * k, [&](int64_t r, int) { Widen(weight.row<BFloat16>(first + r), tile + r * k, k); });
+      ParallelFor(count, count * k,
+                  [&](int64_t r, int) { Widen(weight.row<BFloat16>(first + r), tile + r * k, k); });
     }
-    const dnnl_status_t status = dnnl_sgemm('N', 'T', rows, count, k, 1.0f, wide, k, factor, k, 0.0f, sums + first, n);
+    const dnnl_status_t status =
+        dnnl_sgemm('N', 'T', rows, count, k, 1.0f, wide, k, factor, k, 0.0f, sums + first, n);
     if (status != dnnl_success) throw dnnl::error(status, "oneDNN could not multiply");
   }
   Finish(sums, wide_bias, out);

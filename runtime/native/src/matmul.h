@@ -1,5 +1,6 @@
-// Matrix products x [T, K] times weight [N, K] transposed. Chooses between our own row kernels (few rows), oneDNN in the tensors'
-// types, and oneDNN's float32 product over widened tiles of the weight (bfloat16 on CPUs without it).
+// Matrix products x [T, K] times weight [N, K] transposed. Chooses between our own row kernels (few rows),
+// oneDNN in the tensors' types, and oneDNN's float32 product over widened tiles of the weight (bfloat16 on
+// CPUs without it).
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ class Matmul {
   Matmul();
   ~Matmul();
 
-  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); every type float32 or bfloat16. The sum is float32 and rounded once.
+  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); every type float32 or bfloat16. The sum
+  /// is float32 and rounded once.
   void Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
 
  private:

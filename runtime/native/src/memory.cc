@@ -11,7 +11,8 @@
 namespace internvl {
 namespace {
 
-constexpr size_t kMapFrom = size_t{1} << 20;  // from here on pages come from mmap: zeroed, and untouched until used
+constexpr size_t kMapFrom = size_t{1}
+                            << 20;  // from here on pages come from mmap: zeroed, and untouched until used
 constexpr size_t kChunkBytes = size_t{32} << 20;
 
 size_t RoundUp(size_t bytes) { return (std::max<size_t>(bytes, 1) + kAlignment - 1) & ~(kAlignment - 1); }
@@ -21,7 +22,8 @@ size_t RoundUp(size_t bytes) { return (std::max<size_t>(bytes, 1) + kAlignment -
 Memory::Memory(size_t bytes) : bytes_(RoundUp(bytes)) {
   if (bytes_ < bytes) throw std::bad_alloc();
   if (bytes_ >= kMapFrom) {
-    void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapped =
+        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<std::byte*>(mapped);
     return;
@@ -52,7 +54,8 @@ Memory::~Memory() {
 void* Arena::Allocate(size_t bytes) {
   const size_t size = RoundUp(bytes);
   if (size < bytes) throw std::bad_alloc();
-  // First fit from the current chunk on. New chunks are only ever appended, so that a repeated sequence of calls lands where it did.
+  // First fit from the current chunk on. New chunks are only ever appended, so that a repeated sequence of
+  // calls lands where it did.
   Position at = top_;
   while (at.chunk < chunks_.size() && chunks_[at.chunk].bytes() - at.offset < size) at = {at.chunk + 1, 0};
   if (at.chunk == chunks_.size()) chunks_.emplace_back(std::max(size, kChunkBytes));

@@ -29,7 +29,8 @@ class Memory {
   size_t bytes_ = 0;
 };
 
-/// A stack of bytes in chunks that are kept for reuse: the same calls after the same position give the same addresses.
+/// A stack of bytes in chunks that are kept for reuse: the same calls after the same position give the same
+/// addresses.
 class Arena {
  public:
   struct Position {

@@ -16,13 +16,15 @@ Napi::Value Allocate(const Call& call) {
       call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8});
   const Napi::Array list = call.List(1, "shape");
   const uint32_t dims = list.Length();
-  if (dims < 1 || dims > kMaxDims) call.FailRange("shape must have 1 to 4 dimensions, not " + std::to_string(dims));
+  if (dims < 1 || dims > kMaxDims)
+    call.FailRange("shape must have 1 to 4 dimensions, not " + std::to_string(dims));
   std::array<int64_t, kMaxDims> shape{};
   int64_t bytes = ElementBytes(dtype);
   for (uint32_t d = 0; d < dims; ++d) {
     const Napi::Value value = list.Get(d);
     const double size = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-    if (!(size >= 0 && size <= static_cast<double>(kMaxBytes) && size == static_cast<double>(static_cast<int64_t>(size)))) {
+    if (!(size >= 0 && size <= static_cast<double>(kMaxBytes) &&
+          size == static_cast<double>(static_cast<int64_t>(size)))) {
       call.FailRange("shape must hold integers >= 0");
     }
     shape[d] = static_cast<int64_t>(size);
@@ -81,8 +83,8 @@ Napi::Value Write(const Call& call) {
   const auto bytes = call.Bytes(2, "bytes");
   const auto size = static_cast<int64_t>(bytes.size());
   if (offset > tensor.bytes() || size > tensor.bytes() - offset) {
-    call.FailRange("bytes [" + std::to_string(offset) + ", " + std::to_string(offset + size) + ") lie outside tensor " +
-                   Describe(tensor));
+    call.FailRange("bytes [" + std::to_string(offset) + ", " + std::to_string(offset + size) +
+                   ") lie outside tensor " + Describe(tensor));
   }
   if (size > 0) std::memcpy(tensor.as<uint8_t>() + offset, bytes.data(), bytes.size());
   return call.env().Undefined();

@@ -1,5 +1,5 @@
-// Causal attention over the paged cache. A sequence with few query rows (decode) reads its keys and values where they lie; one with
-// many (prefill) gathers them tile by tile into float32 and multiplies matrices.
+// Causal attention over the paged cache. A sequence with few query rows (decode) reads its keys and values
+// where they lie; one with many (prefill) gathers them tile by tile into float32 and multiplies matrices.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -7,6 +7,7 @@
 #include "operations.h"
 #include "parallel.h"
 #include "row_math.h"
+#include "row_products.h"
 #include "softmax_tile.h"
 
 namespace internvl {
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int64_t kTileQueries = 32;  // query rows of a tile; times the query heads that share a key head
 constexpr int64_t kTileKeys = 128;
+constexpr int64_t kDecodeKeys = 256;   // keys of a decode step between two updates of the running sums
 constexpr int64_t kDecodeQueries = 4;  // up to so many query rows are done without gathering
 
 struct Pages {
@@ -39,7 +41,8 @@ void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
   const int64_t dim = pages.dim, group = pages.group(), rows = piece.count * group;
   const int64_t column = piece.kv_head * dim, first_row = pages.query_start[piece.sequence] + piece.first;
   // The position of the piece's first query.
-  const int64_t position = pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + piece.first;
+  const int64_t position =
+      pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + piece.first;
   float* q = memory;  // [count * group, dim], the heads of a row together
   float* k = q + kTileQueries * group * dim;
   float* v = k + kTileKeys * dim;
@@ -61,7 +64,8 @@ void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
   }
   tile.Finish(rows, dim);
   for (int64_t i = 0; i < piece.count; ++i) {
-    Narrow(tile.output + i * group * dim, pages.out.row<T>(first_row + i) + piece.kv_head * group * dim, group * dim);
+    Narrow(tile.output + i * group * dim, pages.out.row<T>(first_row + i) + piece.kv_head * group * dim,
+           group * dim);
   }
 }
 
@@ -70,47 +74,47 @@ int64_t TileFloats(const Pages& pages) {
   return rows * pages.dim + 2 * kTileKeys * pages.dim + SoftmaxTile::Floats(rows, kTileKeys, pages.dim);
 }
 
-template <typename T>
-void AttendRow(const Pages& pages, const Piece& piece, int64_t query, float* memory) {
-  const int64_t dim = pages.dim, group = pages.group(), block = pages.block_size, column = piece.kv_head * dim;
-  const int64_t row = pages.query_start[piece.sequence] + query;
-  const int64_t length = pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + query + 1;
-  float* q = memory;                       // [group, dim], scaled
-  float* output = q + group * dim;         // [group, dim]
-  float* scores = output + group * dim;    // [group, block]
-  float* maximum = scores + group * block;  // [group]
-  float* sum = maximum + group;            // [group]
-  Widen(pages.qkv.row<T>(row) + piece.kv_head * group * dim, q, group * dim);
-  AffineRow(pages.scale, 0.0f, q, group * dim);
-  std::fill_n(output, group * dim, 0.0f);
-  std::fill_n(maximum, group, -INFINITY);
-  std::fill_n(sum, group, 0.0f);
-  for (int64_t start = 0; start < length; start += block) {
-    const int64_t keys = std::min(block, length - start), slot = pages.slot(piece.sequence, start);
-    for (int64_t i = 0; i < keys; ++i) {
-      const T* key = pages.k_cache.row<T>(slot + i) + column;
-      for (int64_t g = 0; g < group; ++g) scores[g * block + i] = Dot(q + g * dim, key, dim);
-    }
-    for (int64_t g = 0; g < group; ++g) {
-      const float highest = std::max(maximum[g], Max(scores + g * block, keys));
-      if (highest > maximum[g]) {
-        const float shrink = std::exp(maximum[g] - highest);
-        sum[g] *= shrink;
-        AffineRow(shrink, 0.0f, output + g * dim, dim);
-        maximum[g] = highest;
-      }
-      sum[g] += ExpRow(scores + g * block, highest, keys);
-    }
-    for (int64_t i = 0; i < keys; ++i) {
-      const T* value = pages.v_cache.row<T>(slot + i) + column;
-      for (int64_t g = 0; g < group; ++g) AddScaledRow(scores[g * block + i], value, output + g * dim, dim);
-    }
+/// Calls f(slot of the first key, offset from `start`, count) for the runs of [start, start + keys) that lie
+/// together in a block.
+template <typename F>
+void ForRuns(const Pages& pages, int64_t sequence, int64_t start, int64_t keys, F&& f) {
+  for (int64_t offset = 0; offset < keys;) {
+    const int64_t position = start + offset;
+    const int64_t count = std::min(keys - offset, pages.block_size - position % pages.block_size);
+    f(pages.slot(sequence, position), offset, count);
+    offset += count;
   }
-  for (int64_t g = 0; g < group; ++g) AffineRow(1.0f / sum[g], 0.0f, output + g * dim, dim);
-  Narrow(output, pages.out.row<T>(row) + piece.kv_head * group * dim, group * dim);
 }
 
-int64_t RowFloats(const Pages& pages) { return pages.group() * (2 * pages.dim + pages.block_size + 2); }
+template <typename T>
+void AttendRow(const Pages& pages, const Piece& piece, int64_t query, float* memory) {
+  const int64_t dim = pages.dim, group = pages.group(), column = piece.kv_head * dim,
+                stride = pages.k_cache.cols();
+  const int64_t row = pages.query_start[piece.sequence] + query;
+  const int64_t length = pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + query + 1;
+  float* q = memory;  // [group, dim], scaled
+  SoftmaxTile tile(q + group * dim, group, kDecodeKeys, dim);
+  tile.Reset(group, dim);
+  Widen(pages.qkv.row<T>(row) + piece.kv_head * group * dim, q, group * dim);
+  AffineRow(pages.scale, 0.0f, q, group * dim);
+  for (int64_t start = 0; start < length; start += kDecodeKeys) {
+    const int64_t keys = std::min(kDecodeKeys, length - start);
+    ForRuns(pages, piece.sequence, start, keys, [&](int64_t slot, int64_t offset, int64_t count) {
+      DotRows(q, group, dim, pages.k_cache.row<T>(slot) + column, stride, count, tile.scores + offset, keys);
+    });
+    for (int64_t g = 0; g < group; ++g) tile.Absorb(g, keys, keys, dim);
+    ForRuns(pages, piece.sequence, start, keys, [&](int64_t slot, int64_t offset, int64_t count) {
+      MixRows(tile.scores + offset, group, keys, pages.v_cache.row<T>(slot) + column, stride, count, dim,
+              tile.output);
+    });
+  }
+  tile.Finish(group, dim);
+  Narrow(tile.output, pages.out.row<T>(row) + piece.kv_head * group * dim, group * dim);
+}
+
+int64_t RowFloats(const Pages& pages) {
+  return pages.group() * pages.dim + SoftmaxTile::Floats(pages.group(), kDecodeKeys, pages.dim);
+}
 
 std::vector<Piece> Cut(const Pages& pages) {
   std::vector<Piece> pieces;
@@ -126,23 +130,23 @@ std::vector<Piece> Cut(const Pages& pages) {
 void CheckSequences(const Call& call, const Pages& pages) {
   const auto count = static_cast<int64_t>(pages.context_lengths.size());
   REQUIRE(call, static_cast<int64_t>(pages.query_start.size()) == count + 1,
-               "queryStart must have one element more than contextLengths");
+          "queryStart must have one element more than contextLengths");
   REQUIRE(call, static_cast<int64_t>(pages.block_tables.size()) == count * pages.max_blocks,
-               "blockTables must have maxBlocks elements per sequence");
+          "blockTables must have maxBlocks elements per sequence");
   REQUIRE(call, pages.query_start[0] == 0 && pages.query_start[count] == pages.qkv.rows(),
-               "queryStart must run from 0 to the rows of qkv " + Describe(pages.qkv));
+          "queryStart must run from 0 to the rows of qkv " + Describe(pages.qkv));
   for (int64_t s = 0; s < count; ++s) {
     const int64_t queries = pages.queries(s), length = pages.context_lengths[s];
     const std::string sequence = "sequence " + std::to_string(s);
     REQUIRE(call, queries >= 0, "queryStart must not fall at " + sequence);
     REQUIRE(call, length >= queries && length <= pages.max_blocks * pages.block_size,
-                 "contextLengths: " + std::to_string(length) + " of " + sequence + " must be at least its " +
-                     std::to_string(queries) + " query rows and fit into maxBlocks * blockSize");
+            "contextLengths: " + std::to_string(length) + " of " + sequence + " must be at least its " +
+                std::to_string(queries) + " query rows and fit into maxBlocks * blockSize");
     for (int64_t b = 0; b * pages.block_size < length; ++b) {
       const int64_t block = pages.block_tables[s * pages.max_blocks + b];
       REQUIRE(call, block >= 0 && (block + 1) * pages.block_size <= pages.k_cache.rows(),
-                   "blockTables: block " + std::to_string(block) + " of " + sequence + " lies outside kCache " +
-                       Describe(pages.k_cache));
+              "blockTables: block " + std::to_string(block) + " of " + sequence + " lies outside kCache " +
+                  Describe(pages.k_cache));
     }
   }
 }
@@ -159,11 +163,13 @@ Napi::Value PagedAttention(const Call& call) {
   pages.scale = static_cast<float>(call.Number(11, "scale"));
   pages.qkv = call.Matrix(0, "qkv");
   const int64_t width = (pages.heads + 2 * pages.kv_heads) * pages.dim;
-  REQUIRE(call, pages.qkv.cols() == width, "qkv " + Describe(pages.qkv) + " must have (numHeads + 2 numKvHeads) headDim = " +
-                                              std::to_string(width) + " columns");
+  REQUIRE(call, pages.qkv.cols() == width,
+          "qkv " + Describe(pages.qkv) +
+              " must have (numHeads + 2 numKvHeads) headDim = " + std::to_string(width) + " columns");
   REQUIRE(call, pages.heads % pages.kv_heads == 0, "numHeads must be a multiple of numKvHeads");
   pages.k_cache = call.MatrixOf(1, "kCache", pages.qkv.dtype, -1, pages.kv_heads * pages.dim);
-  pages.v_cache = call.MatrixOf(2, "vCache", pages.qkv.dtype, pages.k_cache.rows(), pages.kv_heads * pages.dim);
+  pages.v_cache =
+      call.MatrixOf(2, "vCache", pages.qkv.dtype, pages.k_cache.rows(), pages.kv_heads * pages.dim);
   pages.query_start = call.Int32s(3, "queryStart");
   pages.context_lengths = call.Int32s(4, "contextLengths");
   pages.block_tables = call.Int32s(5, "blockTables");

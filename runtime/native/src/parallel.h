@@ -9,7 +9,8 @@ namespace internvl {
 
 inline int MaxThreads() { return omp_get_max_threads(); }
 
-/// Calls f(index, thread) for every index, in parallel when `work` (elements touched) repays waking the threads. f must not throw.
+/// Calls f(index, thread) for every index, in parallel when `work` (elements touched) repays waking the
+/// threads. f must not throw.
 template <typename F>
 void ParallelFor(int64_t count, int64_t work, F&& f) {
   constexpr int64_t kWorthwhile = 1 << 15;

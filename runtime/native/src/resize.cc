@@ -1,4 +1,5 @@
-// Pillow's 8-bit BICUBIC resampling, bit for bit: fixed-point weights, horizontal pass first, uint8 between the passes.
+// Pillow's 8-bit BICUBIC resampling, bit for bit: fixed-point weights, horizontal pass first, uint8 between
+// the passes.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -64,7 +65,8 @@ uint8_t Clip(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kPreci
 
 constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
 
-void ResampleColumns(const uint8_t* in, int64_t width, int64_t rows, const Kernel& kernel, uint8_t* out, int64_t out_width) {
+void ResampleColumns(const uint8_t* in, int64_t width, int64_t rows, const Kernel& kernel, uint8_t* out,
+                     int64_t out_width) {
   ParallelFor(rows, rows * width * 3, [&](int64_t r, int) {
     for (int64_t o = 0; o < out_width; ++o) {
       const uint8_t* from = in + (r * width + kernel.first[o]) * 3;
@@ -84,7 +86,8 @@ void ResampleColumns(const uint8_t* in, int64_t width, int64_t rows, const Kerne
 }
 
 /// `in` starts at input row `offset`.
-void ResampleRows(const uint8_t* in, int64_t width, int64_t offset, const Kernel& kernel, uint8_t* out, int64_t out_height) {
+void ResampleRows(const uint8_t* in, int64_t width, int64_t offset, const Kernel& kernel, uint8_t* out,
+                  int64_t out_height) {
   const int64_t line = width * 3;
   ParallelFor(out_height, out_height * line, [&](int64_t o, int) {
     const uint8_t* from = in + (kernel.first[o] - offset) * line;
@@ -109,10 +112,13 @@ void ResampleRows(const uint8_t* in, int64_t width, int64_t offset, const Kernel
 
 Napi::Value ResizeBicubic(const Call& call) {
   const auto rgb = call.Bytes(0, "rgb");
-  const int64_t width = call.Integer(1, "width", 1, kMaxSide), height = call.Integer(2, "height", 1, kMaxSide);
-  const int64_t out_width = call.Integer(3, "outWidth", 1, kMaxSide), out_height = call.Integer(4, "outHeight", 1, kMaxSide);
-  REQUIRE(call, static_cast<int64_t>(rgb.size()) == width * height * 3,
-               "rgb must have " + std::to_string(width * height * 3) + " bytes, not " + std::to_string(rgb.size()));
+  const int64_t width = call.Integer(1, "width", 1, kMaxSide),
+                height = call.Integer(2, "height", 1, kMaxSide);
+  const int64_t out_width = call.Integer(3, "outWidth", 1, kMaxSide),
+                out_height = call.Integer(4, "outHeight", 1, kMaxSide);
+  REQUIRE(
+      call, static_cast<int64_t>(rgb.size()) == width * height * 3,
+      "rgb must have " + std::to_string(width * height * 3) + " bytes, not " + std::to_string(rgb.size()));
   auto result = Napi::Uint8Array::New(call.env(), static_cast<size_t>(out_width * out_height * 3));
 
   const uint8_t* source = rgb.data();

@@ -20,25 +20,27 @@ void RotateHead(T* head, const float* cos, const float* sin, int64_t half) {
 }  // namespace
 
 Napi::Value RopeAndStoreKv(const Call& call) {
-  const int64_t num_heads = call.Integer(6, "numHeads", 1, 1 << 20), num_kv_heads = call.Integer(7, "numKvHeads", 1, 1 << 20);
+  const int64_t num_heads = call.Integer(6, "numHeads", 1, 1 << 20),
+                num_kv_heads = call.Integer(7, "numKvHeads", 1, 1 << 20);
   const int64_t head_dim = call.Integer(8, "headDim", 2, 1 << 14);
   const int64_t kv_width = num_kv_heads * head_dim;
   const Tensor qkv = call.Matrix(0, "qkv");
   const int64_t rows = qkv.rows(), width = (num_heads + 2 * num_kv_heads) * head_dim;
-  REQUIRE(call, qkv.cols() == width, "qkv " + Describe(qkv) + " must have (numHeads + 2 numKvHeads) headDim = " +
-                                        std::to_string(width) + " columns");
+  REQUIRE(call, qkv.cols() == width,
+          "qkv " + Describe(qkv) + " must have (numHeads + 2 numKvHeads) headDim = " + std::to_string(width) +
+              " columns");
   REQUIRE(call, head_dim % 2 == 0, "headDim must be even, not " + std::to_string(head_dim));
   const auto positions = call.Int32s(1, "positions"), slots = call.Int32s(2, "slots");
   const Tensor cos_sin = call.MatrixOf(3, "cosSin", DType::kFloat32, -1, head_dim);
   const Tensor k_cache = call.MatrixOf(4, "kCache", qkv.dtype, -1, kv_width);
   const Tensor v_cache = call.MatrixOf(5, "vCache", qkv.dtype, k_cache.rows(), kv_width);
   REQUIRE(call, static_cast<int64_t>(positions.size()) == rows && static_cast<int64_t>(slots.size()) == rows,
-               "positions and slots must have one element per row of qkv " + Describe(qkv));
+          "positions and slots must have one element per row of qkv " + Describe(qkv));
   for (int64_t r = 0; r < rows; ++r) {
     REQUIRE(call, positions[r] >= 0 && positions[r] < cos_sin.rows(),
-                 "positions holds " + std::to_string(positions[r]) + ", outside cosSin " + Describe(cos_sin));
+            "positions holds " + std::to_string(positions[r]) + ", outside cosSin " + Describe(cos_sin));
     REQUIRE(call, slots[r] >= 0 && slots[r] < k_cache.rows(),
-                 "slots holds " + std::to_string(slots[r]) + ", outside kCache " + Describe(k_cache));
+            "slots holds " + std::to_string(slots[r]) + ", outside kCache " + Describe(k_cache));
   }
   Scratch scratch(call.environment.tensors.arena());
   float* buffers = scratch.Get<float>(MaxThreads() * head_dim);

@@ -1,32 +1,22 @@
 #include "row_math.h"
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 
+// foreach_target compiles what follows it once per instruction set: the order of these includes matters.
+// clang-format off
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "row_math.cc"
 #include <hwy/foreach_target.h>
-// Must come after foreach_target.
+#include "row_loads-inl.h"
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace internvl {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
-HWY_INLINE V LoadAt(D d, const float* p) { return hn::LoadU(d, p); }
-HWY_INLINE V LoadAt(D d, const BFloat16* p) {
-  const hn::Repartition<uint32_t, D> du32;
-  const hn::Rebind<uint16_t, D> du16;
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)))));
-}
-HWY_INLINE float LoadOne(const float* p) { return *p; }
-HWY_INLINE float LoadOne(const BFloat16* p) { return ToFloat(*p); }
 
 // The float32 bits rounded to the nearest bfloat16, ties to even, in the upper half; a NaN stays a quiet NaN.
 HWY_INLINE hn::Vec<hn::Repartition<uint32_t, D>> RoundedBits(D d, V v) {
@@ -55,7 +45,8 @@ void NarrowBf16(const float* from, BFloat16* to, int64_t n) {
   const int64_t lanes = hn::Lanes(d);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    // An arithmetic shift keeps the value inside int16, so that the saturating demotion takes the upper half as it is.
+    // An arithmetic shift keeps the value inside int16, so that the saturating demotion takes the upper half
+    // as it is.
     const auto upper = hn::ShiftRight<16>(hn::BitCast(di32, RoundedBits(d, hn::LoadU(d, from + i))));
     hn::StoreU(hn::BitCast(du16, hn::DemoteTo(di16, upper)), du16, reinterpret_cast<uint16_t*>(to + i));
   }
@@ -74,27 +65,22 @@ void RoundBf16(float* row, int64_t n) {
   for (; i < n; ++i) row[i] = Rounded<BFloat16>(row[i]);
 }
 
-// sum over i of f(i), with four accumulators to hide the latency of the additions
-template <typename X, typename Y>
-HWY_INLINE float DotOf(const X* x, const Y* y, int64_t n) {
+float SumSquaresF32(const float* x, int64_t n) {
   const D d;
   const int64_t lanes = hn::Lanes(d);
-  V a = hn::Zero(d), b = hn::Zero(d), c = hn::Zero(d), e = hn::Zero(d);
+  V sums[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d),
+               hn::Zero(d)};  // several, to hide the latency of the additions
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    a = hn::MulAdd(LoadAt(d, x + i), LoadAt(d, y + i), a);
-    b = hn::MulAdd(LoadAt(d, x + i + lanes), LoadAt(d, y + i + lanes), b);
-    c = hn::MulAdd(LoadAt(d, x + i + 2 * lanes), LoadAt(d, y + i + 2 * lanes), c);
-    e = hn::MulAdd(LoadAt(d, x + i + 3 * lanes), LoadAt(d, y + i + 3 * lanes), e);
+    for (int j = 0; j < 4; ++j) {
+      const V v = hn::LoadU(d, x + i + j * lanes);
+      sums[j] = hn::MulAdd(v, v, sums[j]);
+    }
   }
-  for (; i + lanes <= n; i += lanes) a = hn::MulAdd(LoadAt(d, x + i), LoadAt(d, y + i), a);
-  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
-  for (; i < n; ++i) sum += LoadOne(x + i) * LoadOne(y + i);
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+  for (; i < n; ++i) sum += x[i] * x[i];
   return sum;
 }
-
-float DotF32(const float* x, const float* y, int64_t n) { return DotOf(x, y, n); }
-float DotBf16(const float* x, const BFloat16* y, int64_t n) { return DotOf(x, y, n); }
 
 float SumF32(const float* x, int64_t n) {
   const D d;
@@ -121,20 +107,8 @@ float MaxF32(const float* x, int64_t n) {
   return max;
 }
 
-template <typename X>
-HWY_INLINE void AddScaledOf(float a, const X* x, float* y, int64_t n) {
-  const D d;
-  const int64_t lanes = hn::Lanes(d);
-  const V factor = hn::Set(d, a);
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::MulAdd(factor, LoadAt(d, x + i), hn::LoadU(d, y + i)), d, y + i);
-  for (; i < n; ++i) y[i] += a * LoadOne(x + i);
-}
-
-void AddScaledF32(float a, const float* x, float* y, int64_t n) { AddScaledOf(a, x, y, n); }
-void AddScaledBf16(float a, const BFloat16* x, float* y, int64_t n) { AddScaledOf(a, x, y, n); }
-
-// Loads, maps and stores every element; the tail goes through a padded vector, so that all elements see the same arithmetic.
+// Loads, maps and stores every element; the tail goes through a padded vector, so that all elements see the
+// same arithmetic.
 template <typename F>
 HWY_INLINE void MapInPlace(float* x, int64_t n, F f) {
   const D d;
@@ -200,68 +174,16 @@ HWY_INLINE V Erf(D d, V x) {
 void GeluF32(float* x, int64_t n) {
   const D d;
   const V half = hn::Set(d, 0.5f), one = hn::Set(d, 1.0f), root = hn::Set(d, 0.70710678118654752440f);
-  MapInPlace(x, n, [=](V v) HWY_ATTR {
-    return hn::Mul(hn::Mul(v, half), hn::Add(one, Erf(d, hn::Mul(v, root))));
-  });
+  MapInPlace(x, n,
+             [=](V v) HWY_ATTR { return hn::Mul(hn::Mul(v, half), hn::Add(one, Erf(d, hn::Mul(v, root)))); });
 }
 
 void SiluF32(float* x, int64_t n) {
   const D d;
   // Beyond 88 the divisor is near float32's largest value already, and Exp is not defined far above it.
   const V one = hn::Set(d, 1.0f), limit = hn::Set(d, 88.0f);
-  MapInPlace(x, n, [=](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(v), limit)))); });
-}
-
-// One weight row times kRows rows of x: the weight is read once.
-template <int kRows, typename W>
-HWY_INLINE void DotRow(const float* x, int64_t k, const W* w, float* out, int64_t out_stride) {
-  const D d;
-  const int64_t lanes = hn::Lanes(d);
-  V even[kRows], odd[kRows];
-  for (int t = 0; t < kRows; ++t) even[t] = odd[t] = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + 2 * lanes <= k; i += 2 * lanes) {
-    const V first = LoadAt(d, w + i), second = LoadAt(d, w + i + lanes);
-    for (int t = 0; t < kRows; ++t) {
-      even[t] = hn::MulAdd(hn::LoadU(d, x + t * k + i), first, even[t]);
-      odd[t] = hn::MulAdd(hn::LoadU(d, x + t * k + i + lanes), second, odd[t]);
-    }
-  }
-  for (int t = 0; t < kRows; ++t) {
-    float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even[t], odd[t])));
-    for (int64_t j = i; j < k; ++j) sum += x[t * k + j] * LoadOne(w + j);
-    out[t * out_stride] = sum;
-  }
-}
-
-template <typename W>
-HWY_INLINE void DotRowsOf(const float* x, int64_t rows, int64_t k, const W* weight, int64_t first, int64_t last, float* out,
-                          int64_t out_stride) {
-  for (int64_t n = first; n < last; ++n) {
-    const W* w = weight + n * k;
-    switch (rows) {
-      case 1:
-        DotRow<1>(x, k, w, out + n, out_stride);
-        break;
-      case 2:
-        DotRow<2>(x, k, w, out + n, out_stride);
-        break;
-      case 3:
-        DotRow<3>(x, k, w, out + n, out_stride);
-        break;
-      default:
-        DotRow<4>(x, k, w, out + n, out_stride);
-    }
-  }
-}
-
-void DotRowsF32(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
-                int64_t out_stride) {
-  DotRowsOf(x, rows, k, weight, first, last, out, out_stride);
-}
-void DotRowsBf16(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
-                 int64_t out_stride) {
-  DotRowsOf(x, rows, k, weight, first, last, out, out_stride);
+  MapInPlace(x, n,
+             [=](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(v), limit)))); });
 }
 
 int64_t Target() { return HWY_TARGET; }
@@ -277,24 +199,23 @@ HWY_EXPORT(WidenBf16);
 HWY_EXPORT(NarrowBf16);
 HWY_EXPORT(RoundBf16);
 HWY_EXPORT(SumF32);
+HWY_EXPORT(SumSquaresF32);
 HWY_EXPORT(MaxF32);
-HWY_EXPORT(DotF32);
-HWY_EXPORT(DotBf16);
-HWY_EXPORT(AddScaledF32);
-HWY_EXPORT(AddScaledBf16);
 HWY_EXPORT(AffineF32);
 HWY_EXPORT(MulF32);
 HWY_EXPORT(AddF32);
 HWY_EXPORT(ExpF32);
 HWY_EXPORT(GeluF32);
 HWY_EXPORT(SiluF32);
-HWY_EXPORT(DotRowsF32);
-HWY_EXPORT(DotRowsBf16);
 HWY_EXPORT(Target);
 
-void Widen(const float* from, float* to, int64_t n) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float)); }
+void Widen(const float* from, float* to, int64_t n) {
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+}
 void Widen(const BFloat16* from, float* to, int64_t n) { HWY_DYNAMIC_DISPATCH(WidenBf16)(from, to, n); }
-void Narrow(const float* from, float* to, int64_t n) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float)); }
+void Narrow(const float* from, float* to, int64_t n) {
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+}
 void Narrow(const float* from, BFloat16* to, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowBf16)(from, to, n); }
 
 template <>
@@ -305,27 +226,14 @@ void RoundRow<BFloat16>(float* row, int64_t n) {
 }
 
 float Sum(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(SumF32)(x, n); }
-float SumSquares(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotF32)(x, x, n); }
+float SumSquares(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(SumSquaresF32)(x, n); }
 float Max(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(MaxF32)(x, n); }
-float Dot(const float* x, const float* y, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotF32)(x, y, n); }
-float Dot(const float* x, const BFloat16* y, int64_t n) { return HWY_DYNAMIC_DISPATCH(DotBf16)(x, y, n); }
-void AddScaledRow(float a, const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddScaledF32)(a, x, y, n); }
-void AddScaledRow(float a, const BFloat16* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddScaledBf16)(a, x, y, n); }
 void AffineRow(float a, float b, float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(AffineF32)(a, b, x, n); }
 void MulRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(MulF32)(x, y, n); }
 void AddRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddF32)(x, y, n); }
 float ExpRow(float* x, float shift, int64_t n) { return HWY_DYNAMIC_DISPATCH(ExpF32)(x, shift, n); }
 void GeluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(GeluF32)(x, n); }
 void SiluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(SiluF32)(x, n); }
-
-void DotRows(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
-             int64_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(DotRowsF32)(x, rows, k, weight, first, last, out, out_stride);
-}
-void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
-             int64_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(DotRowsBf16)(x, rows, k, weight, first, last, out, out_stride);
-}
 
 const char* RowMathIsa() {
   const int64_t target = HWY_DYNAMIC_DISPATCH(Target)();

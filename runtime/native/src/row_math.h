@@ -1,8 +1,8 @@
-// Arithmetic on rows of float32, compiled for several instruction sets and chosen at run time. bfloat16 rows are widened into a
-// float32 buffer, worked on and rounded where the operation says so: no arithmetic happens in bfloat16 itself.
+// Arithmetic on rows of float32, compiled for several instruction sets and chosen at run time. bfloat16 rows
+// are widened into a float32 buffer, worked on and rounded where the operation says so: no arithmetic happens
+// in bfloat16 itself.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "tensor.h"
@@ -22,11 +22,6 @@ void RoundRow(float* row, int64_t n);
 float Sum(const float* x, int64_t n);
 float SumSquares(const float* x, int64_t n);
 float Max(const float* x, int64_t n);
-float Dot(const float* x, const float* y, int64_t n);
-float Dot(const float* x, const BFloat16* y, int64_t n);
-/// y += a * x
-void AddScaledRow(float a, const float* x, float* y, int64_t n);
-void AddScaledRow(float a, const BFloat16* x, float* y, int64_t n);
 /// x = a * x + b
 void AffineRow(float a, float b, float* x, int64_t n);
 /// y *= x
@@ -39,12 +34,6 @@ float ExpRow(float* x, float shift, int64_t n);
 void GeluRow(float* x, int64_t n);
 /// x = x / (1 + exp(-x))
 void SiluRow(float* x, int64_t n);
-
-/// The products of `rows` (1 to 4) rows x [rows, k] with weight rows [first, last): out[t * outStride + n].
-void DotRows(const float* x, int64_t rows, int64_t k, const float* weight, int64_t first, int64_t last, float* out,
-             int64_t out_stride);
-void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* weight, int64_t first, int64_t last, float* out,
-             int64_t out_stride);
 
 /// The widest instruction set that row math uses here: "avx512", "avx2" or "scalar".
 const char* RowMathIsa();

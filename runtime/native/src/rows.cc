@@ -30,12 +30,16 @@ Napi::Value CopyRows(const Call& call) {
   const int64_t dst_row = call.Integer(1, "dstRow", 0);
   const Tensor src = call.Any(2, "src");
   const int64_t src_row = call.Integer(3, "srcRow", 0), count = call.Integer(4, "count", 0);
-  if (src.dtype != dst.dtype) call.FailType("src " + Describe(src) + " must have the dtype of dst " + Describe(dst));
-  REQUIRE(call, src.cols() == dst.cols(), "src " + Describe(src) + " must have the width of dst " + Describe(dst));
-  REQUIRE(call, dst_row + count <= dst.rows(), "rows [" + std::to_string(dst_row) + ", " + std::to_string(dst_row + count) +
-                                                  ") lie outside dst " + Describe(dst));
-  REQUIRE(call, src_row + count <= src.rows(), "rows [" + std::to_string(src_row) + ", " + std::to_string(src_row + count) +
-                                                  ") lie outside src " + Describe(src));
+  if (src.dtype != dst.dtype)
+    call.FailType("src " + Describe(src) + " must have the dtype of dst " + Describe(dst));
+  REQUIRE(call, src.cols() == dst.cols(),
+          "src " + Describe(src) + " must have the width of dst " + Describe(dst));
+  REQUIRE(call, dst_row + count <= dst.rows(),
+          "rows [" + std::to_string(dst_row) + ", " + std::to_string(dst_row + count) + ") lie outside dst " +
+              Describe(dst));
+  REQUIRE(call, src_row + count <= src.rows(),
+          "rows [" + std::to_string(src_row) + ", " + std::to_string(src_row + count) + ") lie outside src " +
+              Describe(src));
   const int64_t row_bytes = dst.cols() * ElementBytes(dst.dtype);
   std::memmove(dst.as<uint8_t>() + dst_row * row_bytes, src.as<uint8_t>() + src_row * row_bytes,
                static_cast<size_t>(count * row_bytes));
@@ -46,13 +50,14 @@ Napi::Value GatherRows(const Call& call) {
   const Tensor x = call.Any(0, "x");
   const auto rows = call.Int32s(1, "rows");
   for (const int32_t row : rows) {
-    if (row < 0 || row >= x.rows()) call.FailRange("rows holds " + std::to_string(row) + ", outside x " + Describe(x));
+    if (row < 0 || row >= x.rows())
+      call.FailRange("rows holds " + std::to_string(row) + ", outside x " + Describe(x));
   }
   const Result out = call.Make(x.dtype, static_cast<int64_t>(rows.size()), x.cols());
   const auto row_bytes = static_cast<size_t>(x.cols() * ElementBytes(x.dtype));
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(out.tensor.as<uint8_t>() + i * row_bytes, x.as<uint8_t>() + static_cast<size_t>(rows[i]) * row_bytes,
-                row_bytes);
+    std::memcpy(out.tensor.as<uint8_t>() + i * row_bytes,
+                x.as<uint8_t>() + static_cast<size_t>(rows[i]) * row_bytes, row_bytes);
   }
   return out.handle;
 }

@@ -10,7 +10,10 @@
 namespace internvl {
 
 SoftmaxTile::SoftmaxTile(float* memory, int64_t queries, int64_t keys, int64_t dim)
-    : scores(memory), output(scores + queries * keys), maximum(output + queries * dim), sum(maximum + queries) {}
+    : scores(memory),
+      output(scores + queries * keys),
+      maximum(output + queries * dim),
+      sum(maximum + queries) {}
 
 void SoftmaxTile::Reset(int64_t queries, int64_t dim) {
   std::fill_n(output, queries * dim, 0.0f);
@@ -18,9 +21,10 @@ void SoftmaxTile::Reset(int64_t queries, int64_t dim) {
   std::fill_n(sum, queries, 0.0f);
 }
 
-// dnnl_sgemm can only fail on bad arguments; the callers have checked theirs. Inside a parallel region it runs on one thread.
-void SoftmaxTile::Scores(const float* q, int64_t q_stride, int64_t queries, const float* k, int64_t k_stride, int64_t keys,
-                         int64_t dim, float scale) {
+// dnnl_sgemm can only fail on bad arguments; the callers have checked theirs. Inside a parallel region it
+// runs on one thread.
+void SoftmaxTile::Scores(const float* q, int64_t q_stride, int64_t queries, const float* k, int64_t k_stride,
+                         int64_t keys, int64_t dim, float scale) {
   dnnl_sgemm('N', 'T', queries, keys, dim, scale, q, q_stride, k, k_stride, 0.0f, scores, keys);
 }
 

@@ -1,5 +1,5 @@
-// The tensors of one environment, by handle. A handle is generation * 2^24 + slot: it fits a JavaScript number, and a handle whose
-// tensor is gone never names a later tensor.
+// The tensors of one environment, by handle. A handle is generation * 2^24 + slot: it fits a JavaScript
+// number, and a handle whose tensor is gone never names a later tensor.
 #pragma once
 
 #include <cstdint>

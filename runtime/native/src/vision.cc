@@ -27,9 +27,11 @@ Napi::Value Patchify(const Call& call) {
   ReadTriple(call, 3, "mean", mean);
   ReadTriple(call, 4, "std", std);
   const DType dtype = call.Type(5, "dtype", {DType::kFloat32, DType::kBFloat16});
-  REQUIRE(call, size % patch == 0, "size " + std::to_string(size) + " must be a multiple of patch " + std::to_string(patch));
-  REQUIRE(call, static_cast<int64_t>(pixels.size()) == size * size * 3,
-               "pixels must have " + std::to_string(size * size * 3) + " bytes, not " + std::to_string(pixels.size()));
+  REQUIRE(call, size % patch == 0,
+          "size " + std::to_string(size) + " must be a multiple of patch " + std::to_string(patch));
+  REQUIRE(
+      call, static_cast<int64_t>(pixels.size()) == size * size * 3,
+      "pixels must have " + std::to_string(size * size * 3) + " bytes, not " + std::to_string(pixels.size()));
   // Only 256 values per channel: normalised once.
   float normalised[3][256];
   for (int c = 0; c < 3; ++c) {
@@ -58,7 +60,8 @@ Napi::Value VisionEmbed(const Call& call) {
   const Tensor class_embedding = call.Vector(1, "classEmbedding", width);
   const Tensor position = call.MatrixOf(2, "position", patches.dtype, rows, width);
   if (class_embedding.dtype != patches.dtype) {
-    call.FailType("classEmbedding " + Describe(class_embedding) + " must have the dtype of patches " + Describe(patches));
+    call.FailType("classEmbedding " + Describe(class_embedding) + " must have the dtype of patches " +
+                  Describe(patches));
   }
   const Result out = call.Make(patches.dtype, rows, width);
   WithElement(patches.dtype, [&]<typename T>(T*) {
@@ -77,7 +80,7 @@ Napi::Value PixelShuffle(const Call& call) {
   const int64_t side = call.Integer(1, "side", 2, 1 << 14), version = call.Integer(2, "version", 1, 2);
   REQUIRE(call, side % 2 == 0, "side must be even, not " + std::to_string(side));
   REQUIRE(call, x.rows() == 1 + side * side,
-               "x " + Describe(x) + " must have 1 + side^2 = " + std::to_string(1 + side * side) + " rows");
+          "x " + Describe(x) + " must have 1 + side^2 = " + std::to_string(1 + side * side) + " rows");
   const int64_t width = x.cols(), half = side / 2;
   const Result out = call.Make(x.dtype, half * half, 4 * width);
   const int64_t row_bytes = width * ElementBytes(x.dtype);

@@ -22,22 +22,23 @@ struct Heads {
 template <typename T>
 void AttendImage(const float* qkv, const Heads& heads, T* out, float* memory, int64_t memory_per_thread) {
   const int64_t tiles = (heads.length + kQueries - 1) / kQueries, stride = 3 * heads.width();
-  ParallelForUneven(heads.count * tiles, heads.length * heads.length * heads.count, [&](int64_t item, int thread) {
-    const int64_t column = item / tiles * heads.dim, first = item % tiles * kQueries;
-    const int64_t queries = std::min(kQueries, heads.length - first);
-    SoftmaxTile tile(memory + thread * memory_per_thread, kQueries, kKeys, heads.dim);
-    tile.Reset(queries, heads.dim);
-    for (int64_t key = 0; key < heads.length; key += kKeys) {
-      const int64_t keys = std::min(kKeys, heads.length - key);
-      const float* k = qkv + key * stride + heads.width() + column;
-      tile.Add(qkv + first * stride + column, stride, queries, k, k + heads.width(), stride, keys, heads.dim, heads.scale,
-               [keys](int64_t) { return keys; });
-    }
-    tile.Finish(queries, heads.dim);
-    for (int64_t i = 0; i < queries; ++i) {
-      Narrow(tile.output + i * heads.dim, out + (first + i) * heads.width() + column, heads.dim);
-    }
-  });
+  ParallelForUneven(
+      heads.count * tiles, heads.length * heads.length * heads.count, [&](int64_t item, int thread) {
+        const int64_t column = item / tiles * heads.dim, first = item % tiles * kQueries;
+        const int64_t queries = std::min(kQueries, heads.length - first);
+        SoftmaxTile tile(memory + thread * memory_per_thread, kQueries, kKeys, heads.dim);
+        tile.Reset(queries, heads.dim);
+        for (int64_t key = 0; key < heads.length; key += kKeys) {
+          const int64_t keys = std::min(kKeys, heads.length - key);
+          const float* k = qkv + key * stride + heads.width() + column;
+          tile.Add(qkv + first * stride + column, stride, queries, k, k + heads.width(), stride, keys,
+                   heads.dim, heads.scale, [keys](int64_t) { return keys; });
+        }
+        tile.Finish(queries, heads.dim);
+        for (int64_t i = 0; i < queries; ++i) {
+          Narrow(tile.output + i * heads.dim, out + (first + i) * heads.width() + column, heads.dim);
+        }
+      });
 }
 
 }  // namespace
@@ -49,10 +50,12 @@ Napi::Value VisionAttention(const Call& call) {
                     .dim = call.Integer(3, "headDim", 1, 1 << 14),
                     .scale = static_cast<float>(call.Number(4, "scale"))};
   const int64_t width = heads.width();
-  REQUIRE(call, qkv.cols() == 3 * width, "qkv " + Describe(qkv) + " must have 3 numHeads headDim = " + std::to_string(3 * width) +
-                                            " columns");
-  REQUIRE(call, qkv.rows() % heads.length == 0,
-               "qkv " + Describe(qkv) + " must have a multiple of length = " + std::to_string(heads.length) + " rows");
+  REQUIRE(
+      call, qkv.cols() == 3 * width,
+      "qkv " + Describe(qkv) + " must have 3 numHeads headDim = " + std::to_string(3 * width) + " columns");
+  REQUIRE(
+      call, qkv.rows() % heads.length == 0,
+      "qkv " + Describe(qkv) + " must have a multiple of length = " + std::to_string(heads.length) + " rows");
   const Result out = call.Make(qkv.dtype, qkv.rows(), width);
   Scratch scratch(call.environment.tensors.arena());
   const int64_t per_thread = SoftmaxTile::Floats(kQueries, kKeys, heads.dim);
@@ -62,8 +65,9 @@ Napi::Value VisionAttention(const Call& call) {
     if (qkv.dtype == DType::kFloat32) {
       AttendImage(qkv.row<float>(start), heads, out.tensor.row<float>(start), memory, per_thread);
     } else {
-      ParallelFor(heads.length, heads.length * 3 * width,
-                  [&](int64_t r, int) { Widen(qkv.row<BFloat16>(start + r), wide + r * 3 * width, 3 * width); });
+      ParallelFor(heads.length, heads.length * 3 * width, [&](int64_t r, int) {
+        Widen(qkv.row<BFloat16>(start + r), wide + r * 3 * width, 3 * width);
+      });
       AttendImage(wide, heads, out.tensor.row<BFloat16>(start), memory, per_thread);
     }
   }

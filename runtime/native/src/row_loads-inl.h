@@ -1,0 +1,38 @@
+// Loads of float32 and bfloat16 rows as float32 vectors, for every instruction set that row math is compiled
+// for.
+
+// An include guard per target, as Highway's foreach_target asks for.
+#if defined(INTERNVL_ROW_LOADS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef INTERNVL_ROW_LOADS_INL_H_
+#undef INTERNVL_ROW_LOADS_INL_H_
+#else
+#define INTERNVL_ROW_LOADS_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "tensor.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+HWY_INLINE V LoadAt(D d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE V LoadAt(D d, const BFloat16* p) {
+  const hn::Repartition<uint32_t, D> du32;
+  const hn::Rebind<uint16_t, D> du16;
+  return hn::BitCast(
+      d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)))));
+}
+HWY_INLINE float LoadOne(const float* p) { return *p; }
+HWY_INLINE float LoadOne(const BFloat16* p) { return ToFloat(*p); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

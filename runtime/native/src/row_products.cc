@@ -1,0 +1,159 @@
+#include "row_products.h"
+
+// foreach_target compiles what follows it once per instruction set: the order of these includes matters.
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "row_products.cc"
+#include <hwy/foreach_target.h>
+#include "row_loads-inl.h"
+#include <hwy/highway.h>
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+
+// Products of kRows rows of x with kWeights rows of the weight: every vector that is loaded is used several
+// times.
+template <int kRows, int kWeights, typename W>
+HWY_INLINE void DotBlock(const float* x, int64_t k, const W* w, int64_t w_stride, float* out,
+                         int64_t out_stride) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  V sums[kRows][kWeights];
+  for (int t = 0; t < kRows; ++t) {
+    for (int n = 0; n < kWeights; ++n) sums[t][n] = hn::Zero(d);
+  }
+  int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    V factors[kWeights];
+    for (int n = 0; n < kWeights; ++n) factors[n] = LoadAt(d, w + n * w_stride + i);
+    for (int t = 0; t < kRows; ++t) {
+      const V value = hn::LoadU(d, x + t * k + i);
+      for (int n = 0; n < kWeights; ++n) sums[t][n] = hn::MulAdd(value, factors[n], sums[t][n]);
+    }
+  }
+  for (int t = 0; t < kRows; ++t) {
+    for (int n = 0; n < kWeights; ++n) {
+      float sum = hn::GetLane(hn::SumOfLanes(d, sums[t][n]));
+      for (int64_t j = i; j < k; ++j) sum += x[t * k + j] * LoadOne(w + n * w_stride + j);
+      out[t * out_stride + n] = sum;
+    }
+  }
+}
+
+template <int kRows, typename W>
+HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride, int64_t weights, float* out,
+                         int64_t out_stride) {
+  // As many sums as there are registers for.
+  constexpr int kWeights = kRows == 1 ? 8 : kRows == 4 && HWY_TARGET > HWY_AVX3 ? 2 : 4;
+  int64_t n = 0;
+  for (; n + kWeights <= weights; n += kWeights) {
+    DotBlock<kRows, kWeights>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+  }
+  for (; n < weights; ++n) DotBlock<kRows, 1>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+}
+
+template <typename W>
+HWY_INLINE void DotRowsOf(const float* x, int64_t rows, int64_t k, const W* w, int64_t w_stride,
+                          int64_t weights, float* out, int64_t out_stride) {
+  for (; rows >= 4; rows -= 4, x += 4 * k, out += 4 * out_stride)
+    DotStrip<4>(x, k, w, w_stride, weights, out, out_stride);
+  if (rows == 3) DotStrip<3>(x, k, w, w_stride, weights, out, out_stride);
+  if (rows == 2) DotStrip<2>(x, k, w, w_stride, weights, out, out_stride);
+  if (rows == 1) DotStrip<1>(x, k, w, w_stride, weights, out, out_stride);
+}
+
+void DotRowsF32(const float* x, int64_t rows, int64_t k, const float* w, int64_t w_stride, int64_t weights,
+                float* out, int64_t out_stride) {
+  DotRowsOf(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+void DotRowsBf16(const float* x, int64_t rows, int64_t k, const BFloat16* w, int64_t w_stride,
+                 int64_t weights, float* out, int64_t out_stride) {
+  DotRowsOf(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+
+// out [kRows, width] += p [kRows, count] * v [count, width]; a strip of the outputs stays in registers.
+template <int kRows, typename X>
+HWY_INLINE void MixStrip(const float* p, int64_t p_stride, const X* v, int64_t v_stride, int64_t count,
+                         int64_t width, float* out) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t j = 0;
+  for (; j + 2 * lanes <= width; j += 2 * lanes) {
+    V low[kRows], high[kRows];
+    for (int t = 0; t < kRows; ++t) {
+      low[t] = hn::LoadU(d, out + t * width + j);
+      high[t] = hn::LoadU(d, out + t * width + j + lanes);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const V first = LoadAt(d, v + i * v_stride + j), second = LoadAt(d, v + i * v_stride + j + lanes);
+      for (int t = 0; t < kRows; ++t) {
+        const V factor = hn::Set(d, p[t * p_stride + i]);
+        low[t] = hn::MulAdd(factor, first, low[t]);
+        high[t] = hn::MulAdd(factor, second, high[t]);
+      }
+    }
+    for (int t = 0; t < kRows; ++t) {
+      hn::StoreU(low[t], d, out + t * width + j);
+      hn::StoreU(high[t], d, out + t * width + j + lanes);
+    }
+  }
+  for (; j < width; ++j) {
+    for (int t = 0; t < kRows; ++t) {
+      for (int64_t i = 0; i < count; ++i)
+        out[t * width + j] += p[t * p_stride + i] * LoadOne(v + i * v_stride + j);
+    }
+  }
+}
+
+template <typename X>
+HWY_INLINE void MixRowsOf(const float* p, int64_t rows, int64_t p_stride, const X* v, int64_t v_stride,
+                          int64_t count, int64_t width, float* out) {
+  for (; rows >= 4; rows -= 4, p += 4 * p_stride, out += 4 * width)
+    MixStrip<4>(p, p_stride, v, v_stride, count, width, out);
+  if (rows == 3) MixStrip<3>(p, p_stride, v, v_stride, count, width, out);
+  if (rows == 2) MixStrip<2>(p, p_stride, v, v_stride, count, width, out);
+  if (rows == 1) MixStrip<1>(p, p_stride, v, v_stride, count, width, out);
+}
+
+void MixRowsF32(const float* p, int64_t rows, int64_t p_stride, const float* v, int64_t v_stride,
+                int64_t count, int64_t width, float* out) {
+  MixRowsOf(p, rows, p_stride, v, v_stride, count, width, out);
+}
+void MixRowsBf16(const float* p, int64_t rows, int64_t p_stride, const BFloat16* v, int64_t v_stride,
+                 int64_t count, int64_t width, float* out) {
+  MixRowsOf(p, rows, p_stride, v, v_stride, count, width, out);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace internvl {
+
+HWY_EXPORT(DotRowsF32);
+HWY_EXPORT(DotRowsBf16);
+HWY_EXPORT(MixRowsF32);
+HWY_EXPORT(MixRowsBf16);
+
+void DotRows(const float* x, int64_t rows, int64_t k, const float* w, int64_t w_stride, int64_t weights,
+             float* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(DotRowsF32)(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* w, int64_t w_stride, int64_t weights,
+             float* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(DotRowsBf16)(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+void MixRows(const float* p, int64_t rows, int64_t p_stride, const float* v, int64_t v_stride, int64_t count,
+             int64_t width, float* out) {
+  HWY_DYNAMIC_DISPATCH(MixRowsF32)(p, rows, p_stride, v, v_stride, count, width, out);
+}
+void MixRows(const float* p, int64_t rows, int64_t p_stride, const BFloat16* v, int64_t v_stride,
+             int64_t count, int64_t width, float* out) {
+  HWY_DYNAMIC_DISPATCH(MixRowsBf16)(p, rows, p_stride, v, v_stride, count, width, out);
+}
+
+}  // namespace internvl
+#endif  // HWY_ONCE
