@@ -45,7 +45,7 @@ export class AnswerBuilder {
     switch (event?.$case) {
       case 'started':
         this.#promptTokenIds = event.value.promptTokenIds;
-        return '';
+        break;
       case 'delta':
         this.#text += event.value.text;
         for (const id of event.value.tokenIds) this.#tokenIds.push(id);
@@ -67,11 +67,12 @@ export class AnswerBuilder {
             totalMs: timings?.totalMs ?? 0,
           },
         };
-        return '';
+        break;
       }
       case undefined:
-        return '';
+        break;
     }
+    return '';
   }
 
   /** The text so far. */

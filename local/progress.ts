@@ -68,8 +68,9 @@ export function advance(progress: ProcessProgress, event: ProcessEvent): Process
     case 'replica-ready':
     case 'replica-lost':
     case 'fatal':
-      return progress;
+      break;
   }
+  return progress;
 }
 
 /** Whole percent loaded; 100 only when all is. */
