@@ -61,6 +61,6 @@ describe('fitProblem', () => {
     [61, 'KV_CACHE_EXCEEDED'],
     [64, 'CONTEXT_LENGTH_EXCEEDED'],
   ])('of %i tokens is %s', (length, reason) => {
-    expect(fitProblem({ tokenIds: promptOf(length) }, INFO)?.reason).toBe(reason);
+    expect(fitProblem({ tokenIds: promptOf(length), images: [] }, INFO)?.reason).toBe(reason);
   });
 });

@@ -48,20 +48,19 @@ export function checkSubmission(
   );
 }
 
-/** Why the engine could not even start it: an empty or too long prompt, or one that the KV cache cannot hold. */
+/** Why the engine cannot even start it: no prompt, one that context or KV cache cannot hold, tokens or pictures that do not exist. */
 export function fitProblem(
-  request: Pick<SubmissionRequest, 'tokenIds'>,
+  request: Pick<SubmissionRequest, 'tokenIds' | 'images'>,
   info: EngineInfo,
 ): Refusal | undefined {
   const length = request.tokenIds.length;
-  if (length === 0) return refusal('EMPTY_PROMPT', 'the prompt has no tokens');
   if (length + 1 > info.maxModelLength) {
     return refusal(
       'CONTEXT_LENGTH_EXCEEDED',
       `the prompt has ${String(length)} tokens: with one more it exceeds the context of ${String(info.maxModelLength)}`,
     );
   }
-  return checkBlocks(length, info);
+  return checkTokens(request.tokenIds, info) ?? checkSpans(request) ?? checkBlocks(length, info);
 }
 
 function checkSampling(
@@ -117,26 +116,47 @@ function checkTokens(tokenIds: Uint32Array, info: EngineInfo): Refusal | undefin
   );
 }
 
-function checkImages({ tokenIds, images }: SubmissionRequest, limits: SubmissionLimits): Refusal | undefined {
+function checkImages(request: SubmissionRequest, limits: SubmissionLimits): Refusal | undefined {
+  const { images } = request;
   if (images.length > limits.maxImages) {
     return refusal(
       'TOO_MANY_IMAGES',
       `the prompt has ${String(images.length)} images: at most ${String(limits.maxImages)} are taken`,
     );
   }
+  const wrong = images.find(({ length }) => length !== limits.imageTokens);
+  if (wrong !== undefined) {
+    return refusal(
+      'INVALID_IMAGE_SPAN',
+      `${nameOf(wrong)}: an image takes ${String(limits.imageTokens)} tokens`,
+    );
+  }
+  return checkSpans(request);
+}
+
+function checkSpans({
+  tokenIds,
+  images,
+}: Pick<SubmissionRequest, 'tokenIds' | 'images'>): Refusal | undefined {
   let end = 0;
-  for (const { offset, length } of images.toSorted((a, b) => a.offset - b.offset)) {
-    const name = `the image of ${String(length)} tokens at token ${String(offset)}`;
-    if (length !== limits.imageTokens) {
-      return refusal('INVALID_IMAGE_SPAN', `${name}: an image takes ${String(limits.imageTokens)} tokens`);
+  for (const image of images.toSorted((a, b) => a.offset - b.offset)) {
+    const { offset, length } = image;
+    if (!isCount(offset) || !isCount(length) || length === 0 || offset + length > tokenIds.length) {
+      return refusal(
+        'INVALID_IMAGE_SPAN',
+        `${nameOf(image)} is outside the prompt of ${String(tokenIds.length)}`,
+      );
     }
-    if (!isCount(offset) || offset + length > tokenIds.length) {
-      return refusal('INVALID_IMAGE_SPAN', `${name} is outside the prompt of ${String(tokenIds.length)}`);
+    if (offset < end) {
+      return refusal('INVALID_IMAGE_SPAN', `${nameOf(image)} overlaps the image before it`);
     }
-    if (offset < end) return refusal('INVALID_IMAGE_SPAN', `${name} overlaps the image before it`);
     end = offset + length;
   }
   return undefined;
+}
+
+function nameOf({ offset, length }: { readonly offset: number; readonly length: number }): string {
+  return `the image of ${String(length)} tokens at token ${String(offset)}`;
 }
 
 function checkLength({ tokenIds, sampling }: SubmissionRequest, info: EngineInfo): Refusal | undefined {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { FakeModel, expectedTokens } from '../../test/support/fake-model.ts';
-import { promptOf, submission } from '../../test/support/submissions.ts';
+import { picture, promptOf, submission } from '../../test/support/submissions.ts';
 import { DEFAULT_TUNING, DuplicateHandle, EngineCore } from './engine-core.ts';
 import type { EngineCoreOptions } from './engine-core.ts';
 import type { StepOutput } from './engine.ts';
@@ -145,6 +145,8 @@ describe('submit', () => {
   it.each<[string, Parameters<typeof submission>[1], RegExp]>([
     ['an empty prompt', { tokenIds: promptOf(0) }, /no tokens/],
     ['a prompt as long as the context', { tokenIds: promptOf(64) }, /exceeds the context of 64/],
+    ['an unknown token', { tokenIds: Uint32Array.of(1, 13) }, /token 1 of the prompt is 13/],
+    ['a picture past the prompt', { images: [picture('cat', 2, 5)] }, /outside the prompt of 4/],
   ])('ends %s with an error and serves the others', async (_, parts, message) => {
     const core = coreOf();
     core.submit([submission(1, parts), submission(2, { sampling: { maxTokens: 1 } })]);

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { GREEDY } from '../../test/support/submissions.ts';
-import { Sampler, keep, logprobOf } from './sampler.ts';
+import { Sampler, keepTopK, keepTopP, logprobOf } from './sampler.ts';
 import type { SamplerInput } from './sampler.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -154,18 +154,19 @@ describe('drawn tokens', () => {
   });
 });
 
-describe('keep', () => {
+describe('cuts', () => {
   const logits = fc
     .array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 1, maxLength: 30 })
     .map((values) => Float32Array.from(values));
   const share = fc.double({ min: 0.01, max: 0.999, noNaN: true });
 
-  it('leaves with top-p the smallest set of the most likely that reaches it', () => {
+  it('with top-p leave the smallest set of the most likely that reaches it', () => {
     fc.assert(
       fc.property(logits, share, (row, topP) => {
-        const weightOf = (id: number): number => Math.exp(row[id] ?? 0);
-        const kept = keep(row, { topK: 0, topP }, weightOf);
-        const total = row.reduce((sum, logit) => sum + Math.exp(logit), 0);
+        const weights = Float64Array.from(row, Math.exp);
+        const weightOf = (id: number): number => weights[id] ?? 0;
+        const total = weights.reduce((sum, weight) => sum + weight, 0);
+        const kept = keepTopP(row, weights, undefined, topP * total);
         const mass = (ids: readonly number[]): number =>
           ids.reduce((sum, id) => sum + weightOf(id), 0) / total;
         expect(mass(kept)).toBeGreaterThanOrEqual(topP - 1e-9);
@@ -173,16 +174,17 @@ describe('keep', () => {
         const least = Math.min(...kept.map(weightOf));
         const left = Array.from(row.keys()).filter((id) => !kept.includes(id));
         for (const id of left) expect(weightOf(id)).toBeLessThanOrEqual(least);
+        expect(keepTopP(row, weights, [...row.keys()], topP * total)).toEqual(kept);
       }),
       { seed: 3 },
     );
   });
 
-  it('leaves with top-k all that are as likely as the k-th', () => {
+  it('with top-k leave all that are as likely as the k-th', () => {
     const row = Float32Array.of(2, 1, 3, 1, 1, 0);
-    expect([...keep(row, { topK: 3, topP: 1 }, Math.exp)]).toEqual([2, 0, 1, 3, 4]);
-    expect([...keep(row, { topK: 2, topP: 1 }, Math.exp)]).toEqual([2, 0]);
-    expect(keep(row, { topK: 99, topP: 1 }, Math.exp)).toHaveLength(6);
+    expect(keepTopK(row, 3)).toEqual([2, 0, 1, 3, 4]);
+    expect(keepTopK(row, 2)).toEqual([2, 0]);
+    expect(tokenOf([1, 2], { params: { temperature: 1e-9, topK: 99 } })).toBe(1);
   });
 });
 
@@ -199,9 +201,9 @@ describe('log-probabilities', () => {
   });
 
   it('stand large logits, equals come by id, 0 asks for none of the others', () => {
-    const { logprob, top } = logprobOf(Float32Array.of(3e38, 3e38, -3e38), 1, 2);
+    const { logprob, top } = logprobOf(Float32Array.of(3e38, 3e38, -3e38), 0, 1, 2);
     expect(logprob).toBeCloseTo(Math.log(0.5), 6);
     expect(top.map(({ tokenId }) => tokenId)).toEqual([0, 1]);
-    expect(logprobOf(Float32Array.of(1, 2), 1, 0).top).toEqual([]);
+    expect(logprobOf(Float32Array.of(1, 2), 1, 1, 0).top).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@
 import type { TokenLogprob } from './engine.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { uniform } from './seeded-random.ts';
-import { inRankOrder, ranksBefore, topIndices } from './top-k.ts';
+import { inRankOrder, topIndices } from './top-k.ts';
 
 export interface SamplerInput {
   /** [vocabSize] float32; only read. */
@@ -44,39 +44,40 @@ export class Sampler {
         `${String(logits.length)} logits for a vocabulary of ${String(this.#adjusted.length)}`,
       );
     }
-    const error = problemOf(logits, tokens.length);
-    if (error !== undefined) return { error };
+    const best = argmax(logits);
+    if (best === undefined) return { error: problemOf(logits, tokens.length) };
     const adjusted = this.#adjust(input);
-    const best = argmax(adjusted);
-    if (adjusted[best] === -Infinity)
+    const chosen = adjusted === logits ? best : argmax(adjusted);
+    if (chosen === undefined)
       return { error: `every token is ruled out at position ${String(tokens.length)}` };
-    const tokenId = params.temperature === 0 ? best : this.#draw(adjusted, best, input);
-    const logprob = input.logprobs === undefined ? undefined : logprobOf(logits, tokenId, input.logprobs);
+    const tokenId = params.temperature === 0 ? chosen : this.#draw(adjusted, chosen, input);
+    const logprob =
+      input.logprobs === undefined ? undefined : logprobOf(logits, best, tokenId, input.logprobs);
     return { tokenId, logprob };
   }
 
-  /** One seeded draw from softmax(adjusted / temperature) cut to top-k and top-p; `best` is the most likely token. */
+  /** One seeded draw from softmax(adjusted / temperature) cut to top-k, then top-p; `best` is the most likely token. */
   #draw(adjusted: Float32Array, best: number, { params, seed, tokens }: SamplerInput): number {
-    const most = adjusted[best] ?? 0;
-    // Shifted before it is divided, so that no temperature overflows. Weight of the best = 1.
-    const weightOf = (id: number): number =>
-      Math.exp(((adjusted[id] ?? -Infinity) - most) / params.temperature);
-    const kept = keep(adjusted, params, weightOf);
-    const weights = this.#weights.subarray(0, kept.length);
-    let total = 0;
-    for (let index = 0; index < weights.length; index += 1) {
-      total += weights[index] = weightOf(kept[index] ?? best);
+    const { temperature, topK, topP } = params;
+    const weights = this.#weights; // by id, those of cut ids stale
+    let ids = topK > 0 && topK < adjusted.length ? keepTopK(adjusted, topK) : undefined; // undefined = all
+    let total = fillWeights(weights, adjusted, ids, best, temperature);
+    if (topP < 1) {
+      ids = keepTopP(adjusted, weights, ids, topP * total);
+      total = ids.reduce((sum, id) => sum + (weights[id] ?? 0), 0);
     }
     let left = uniform(seed, tokens.length) * total;
-    let last = 0;
-    for (let index = 0; index < weights.length; index += 1) {
-      const weight = weights[index] ?? 0;
+    let last = best;
+    const count = ids === undefined ? adjusted.length : ids.length;
+    for (let index = 0; index < count; index += 1) {
+      const id = ids === undefined ? index : (ids[index] ?? best);
+      const weight = weights[id] ?? 0;
       if (weight === 0) continue;
-      last = index;
+      last = id;
       left -= weight;
       if (left < 0) break;
     }
-    return kept[last] ?? best; // the last one too when rounding leaves a rest
+    return last; // the last one too when rounding leaves a rest
   }
 
   /** The logits after minimum length and penalty; the input itself when neither applies. */
@@ -101,67 +102,93 @@ export class Sampler {
   }
 }
 
-function problemOf(logits: Float32Array, position: number): string | undefined {
-  let finite = false;
-  for (let id = 0; id < logits.length; id += 1) {
-    const logit = logits[id] ?? 0;
-    if (logit < Infinity) finite ||= logit > -Infinity;
-    else
-      return `the model's logit of token ${String(id)} is ${String(logit)} at position ${String(position)}`;
-  }
-  return finite ? undefined : `the model gave no finite logit at position ${String(position)}`;
-}
-
-/** The lowest id of the largest value. */
-function argmax(values: Float32Array): number {
-  let best = 0;
+/** The lowest id of the largest value; undefined when a value is NaN or Infinity, or all are -Infinity. One pass: this is all that greedy takes. */
+function argmax(values: Float32Array): number | undefined {
+  let best = -1;
   let most = -Infinity;
   for (let id = 0; id < values.length; id += 1) {
-    const value = values[id] ?? -Infinity;
+    const value = values[id] ?? 0;
     if (value > most) {
       most = value;
       best = id;
-    }
+    } else if (!(value <= most)) return undefined; // NaN compares to nothing
   }
-  return best;
+  return best === -1 || most === Infinity ? undefined : best;
 }
 
-/** The ids that top-k and top-p leave, in an order that depends on the values alone; weightOf: proportional to the probability. */
-export function keep(
+/** Says why a row has no argmax. */
+function problemOf(logits: Float32Array, position: number): string {
+  const at = logits.findIndex((logit) => !(logit < Infinity));
+  if (at === -1) return `the model gave no finite logit at position ${String(position)}`;
+  return `the model's logit of token ${String(at)} is ${String(logits[at])} at position ${String(position)}`;
+}
+
+/** weights[id] = exp((logits[id] - logits[best]) / temperature) for the ids, all when undefined; returns their sum. */
+function fillWeights(
+  weights: Float64Array,
   logits: Float32Array,
-  { topK, topP }: Pick<SamplingParams, 'topK' | 'topP'>,
-  weightOf: (id: number) => number,
-): readonly number[] {
-  const candidates = keepTopK(logits, topK);
-  if (topP >= 1) return candidates;
-  const total = candidates.reduce((sum, id) => sum + weightOf(id), 0);
-  const kept: number[] = [];
-  let sum = 0;
-  for (const id of inRankOrder(logits, candidates)) {
-    kept.push(id);
-    sum += weightOf(id);
-    if (sum >= topP * total) break;
+  ids: readonly number[] | undefined,
+  best: number,
+  temperature: number,
+): number {
+  const most = logits[best] ?? 0;
+  const count = ids === undefined ? logits.length : ids.length;
+  let total = 0;
+  for (let index = 0; index < count; index += 1) {
+    const id = ids === undefined ? index : (ids[index] ?? best);
+    // Shifted before it is divided, so that no temperature overflows.
+    const weight = Math.exp(((logits[id] ?? -Infinity) - most) / temperature);
+    weights[id] = weight;
+    total += weight;
   }
-  return kept;
+  return total;
 }
 
-/** All ids when topK is 0; else those whose logit is at least the topK-th largest, so equals of the last one stay. */
-function keepTopK(logits: Float32Array, topK: number): number[] {
-  if (topK === 0 || topK >= logits.length) return Array.from(logits.keys());
+/** The ids whose logit is at least the topK-th largest: equals of the last one stay. */
+export function keepTopK(logits: Float32Array, topK: number): readonly number[] {
   const top = topIndices(logits, topK);
   const last = top.at(-1) ?? 0;
-  const lowest = logits[last] ?? -Infinity;
+  const lowest = logits[last];
   for (let id = last + 1; id < logits.length; id += 1) {
-    if (logits[id] === lowest && ranksBefore(logits, last, id)) top.push(id);
+    if (logits[id] === lowest) top.push(id);
   }
   return top;
 }
 
-/** Natural-log probabilities under softmax(logits), of the token and of the `count` most likely ones. */
-export function logprobOf(logits: Float32Array, tokenId: number, count: number): TokenLogprob {
-  const most = logits[argmax(logits)] ?? 0;
+/** The fewest most likely of the ids (all when undefined) whose weights sum to at least `mass`, best first. */
+export function keepTopP(
+  logits: Float32Array,
+  weights: Float64Array,
+  ids: readonly number[] | undefined,
+  mass: number,
+): readonly number[] {
+  const candidates = ids ?? likely(weights, mass);
+  const kept: number[] = [];
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - most);
+  for (const id of inRankOrder(logits, candidates)) {
+    kept.push(id);
+    sum += weights[id] ?? 0;
+    if (sum >= mass) break;
+  }
+  return kept;
+}
+
+/** All ids but those that weigh so little that even together they are not needed to reach `mass`: few are left to put in order. */
+function likely(weights: Float64Array, mass: number): number[] {
+  let total = 0;
+  for (let id = 0; id < weights.length; id += 1) total += weights[id] ?? 0;
+  // Half of the spare mass is left to rounding.
+  const least = (total - mass) / (2 * weights.length);
+  const ids: number[] = [];
+  for (let id = 0; id < weights.length; id += 1) if ((weights[id] ?? 0) >= least) ids.push(id);
+  return ids;
+}
+
+/** Natural-log probabilities under softmax(logits), of the token and of the `count` most likely ones; best: the most likely token. */
+export function logprobOf(logits: Float32Array, best: number, tokenId: number, count: number): TokenLogprob {
+  const most = logits[best] ?? 0;
+  let sum = 0;
+  for (let id = 0; id < logits.length; id += 1) sum += Math.exp((logits[id] ?? -Infinity) - most);
   const logSum = Math.log(sum);
   const logprob = (id: number): number => (logits[id] ?? -Infinity) - most - logSum;
   return {
