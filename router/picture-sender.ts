@@ -100,24 +100,18 @@ export class PictureSender {
 /** The one answer of a call, which may come before everything is written. */
 class PendingAnswer {
   settled = false;
-  readonly #resolvers = Promise.withResolvers<void>();
+  resolve!: () => void;
+  reject!: (error: Error) => void;
+  readonly promise = new Promise<void>((resolve, reject) => {
+    this.resolve = () => {
+      this.settled = true;
+      resolve();
+    };
+    this.reject = (error) => {
+      this.settled = true;
+      reject(error);
+    };
+  });
   /** Resolves when the answer is there, whatever it is. */
-  readonly settling = this.promise.then(
-    () => undefined,
-    () => undefined,
-  );
-
-  get promise(): Promise<void> {
-    return this.#resolvers.promise;
-  }
-
-  resolve(): void {
-    this.settled = true;
-    this.#resolvers.resolve();
-  }
-
-  reject(error: Error): void {
-    this.settled = true;
-    this.#resolvers.reject(error);
-  }
+  readonly settling = this.promise.catch(() => undefined);
 }

@@ -160,7 +160,8 @@ export class FakeReplica {
 
   /** Ends the sessions and keeps the process: a broken connection. */
   dropSessions(): void {
-    for (const session of this.#sessions) session.stream.destroy();
+    const lost = toServiceError(new RpcError(status.UNAVAILABLE, 'LOST', 'the session broke off'));
+    for (const session of this.#sessions) session.stream.emit('error', lost);
   }
 
   drain(undone = false): void {

@@ -123,7 +123,8 @@ describe('a call that is not waited for any more', () => {
     const slow = h.client.generate(ask({ sampling: { ...ENDLESS, maxTokens: 3900 }, logprobs: 20 }));
     const errors: Error[] = [];
     slow.on('error', (error) => errors.push(error));
-    slow.pause(); // never read: HTTP/2 flow control stops the router's writes
+    // A client that reads once and then no more: HTTP/2 flow control stops the router's writes.
+    slow.once('data', () => slow.pause());
     await until(() => replicas[0]!.aborted.length === 1);
     expect(h.router.live).toBe(0);
     const other = await generate(ask()).end();
