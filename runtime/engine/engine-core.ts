@@ -14,7 +14,8 @@ import type {
 import type { Executor, StepResult } from './executor.ts';
 import { Sampler } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
-import type { EndedSequence, ScheduledStep, SchedulerLimits, TokenChoice } from './scheduler.ts';
+import type { ScheduledStep } from './scheduled-step.ts';
+import type { EndedSequence, SchedulerLimits, TokenChoice } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 
 /** What an operator of the engine chooses; everything else follows from the model and its memory. */

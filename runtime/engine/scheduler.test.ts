@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { picture, promptOf, submission } from '../../test/support/submissions.ts';
 import type { Submission } from './engine.ts';
 import { Scheduler } from './scheduler.ts';
-import type { ScheduledStep, SchedulerLimits } from './scheduler.ts';
+import type { ScheduledStep } from './scheduled-step.ts';
+import type { SchedulerLimits } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 
 const LIMITS: SchedulerLimits = {

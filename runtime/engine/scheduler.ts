@@ -5,14 +5,14 @@
 // What must hold after each step: blocks are free or in exactly one table; the step's tokens are within the budget; the best-ranked running sequence
 // can always go on (it preempts the others), so that every sequence ends.
 
-import { blockHash, rootHash } from './block-hash.ts';
-import type { BlockImage } from './block-hash.ts';
 import { BlockManager } from './block-manager.ts';
 import { EncodedImages } from './encoded-images.ts';
 import type { EncodedImageLimits } from './encoded-images.ts';
 import type { FinishReason } from './engine.ts';
+import { hashFullBlocks } from './full-blocks.ts';
+import { buildStep } from './scheduled-step.ts';
+import type { ScheduledStep } from './scheduled-step.ts';
 import type { Sequence } from './sequence.ts';
-import type { ImageRows, ScheduledSequence, StepPlan } from './step-plan.ts';
 
 export interface SchedulerLimits extends EncodedImageLimits {
   readonly kvBlocks: number;
@@ -26,19 +26,6 @@ export interface SchedulerLimits extends EncodedImageLimits {
   readonly maxSequences: number;
   /** A sequence that has waited this many steps goes before all that have not, whatever their priority. */
   readonly agingSteps: number;
-}
-
-/** A plan with what only rank 0 needs of it. */
-export interface ScheduledStep {
-  readonly plan: StepPlan;
-  /** [T] */
-  readonly inputIds: Int32Array;
-  /** Of plan.encodeImages. */
-  readonly pixels: ReadonlyMap<number, Uint8Array>;
-  /** plan.sequences, in order. */
-  readonly sequences: readonly Sequence[];
-  /** Those that want logits, in order: one choice each is due in postprocess. */
-  readonly sampling: readonly Sequence[];
 }
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
@@ -302,42 +289,18 @@ export class Scheduler {
 
   #commit(chosen: ReadonlyMap<Sequence, number>): ScheduledStep {
     const { free, encode } = this.#images.endStep();
-    const numTokens = [...chosen.values()].reduce((sum, count) => sum + count, 0);
-    const inputIds = new Int32Array(numTokens);
-    const scheduled: ScheduledSequence[] = [];
-    const imageRows: ImageRows[] = [];
-    const sampling: Sequence[] = [];
-    let row = 0;
-    for (const [sequence, count] of chosen) {
-      const start = sequence.numComputed;
-      const end = start + count;
-      const wantsLogits = end === sequence.numTokens;
-      inputIds.set(sequence.tokens.subarray(start, end), row);
-      imageRows.push(...rowsOf(sequence, start, end, row));
-      scheduled.push({
-        handle: sequence.handle,
-        numComputed: start,
-        numTokens: count,
-        newBlocks: sequence.blockTable.slice(sequence.numPublishedBlocks),
-        wantsLogits,
-      });
-      if (wantsLogits) sampling.push(sequence);
-      this.#advance(sequence, end);
-      row += count;
-    }
-    const plan: StepPlan = {
+    const step = buildStep(chosen, {
       step: this.#step,
-      sequences: scheduled,
       finished: this.#finished,
       preempted: this.#preempted,
       freeImages: free,
-      encodeImages: [...encode.keys()],
-      imageRows,
-    };
+      encode,
+    });
+    for (const [sequence, count] of chosen) this.#advance(sequence, sequence.numComputed + count);
     this.#finished = [];
     this.#preempted = [];
     this.#step += 1;
-    return { plan, inputIds, pixels: encode, sequences: [...chosen.keys()], sampling };
+    return step;
   }
 
   #advance(sequence: Sequence, end: number): void {
@@ -348,28 +311,7 @@ export class Scheduler {
     for (const image of sequence.images) {
       if (image.offset + image.length <= end) this.#releaseImage(image);
     }
-    this.#hashFullBlocks(sequence, fullBefore);
-  }
-
-  #hashFullBlocks(sequence: Sequence, from: number): void {
-    const { blockSize } = this.#limits;
-    const full = Math.floor(sequence.numComputed / blockSize);
-    for (let index = from; index < full; index += 1) {
-      const block = sequence.blockTable[index];
-      if (block === undefined)
-        throw new Error(`sequence ${String(sequence.handle)} has no block ${String(index)}`);
-      const previous = sequence.blockTable[index - 1];
-      const parent =
-        previous === undefined ? rootHash(sequence.cacheSalt) : (this.#blocks.hashOf(previous) ?? '');
-      const start = index * blockSize;
-      const images: BlockImage[] = sequence.images
-        .filter(({ offset, length }) => offset < start + blockSize && offset + length > start)
-        .map(({ hash, offset }) => ({ hash, row: start - offset }));
-      this.#blocks.setHash(
-        block,
-        blockHash(parent, sequence.tokens.subarray(start, start + blockSize), images),
-      );
-    }
+    hashFullBlocks(this.#blocks, sequence, fullBefore);
   }
 }
 
@@ -383,16 +325,4 @@ function byRank(a: Sequence, b: Sequence): number {
   if (a.promoted !== b.promoted) return a.promoted ? -1 : 1;
   if (!a.promoted && a.priority !== b.priority) return b.priority - a.priority;
   return a.arrival - b.arrival;
-}
-
-/** The rows of held pictures in tokens [start, end) of a sequence whose token `start` is row `row` of the step. */
-function* rowsOf(sequence: Sequence, start: number, end: number, row: number): Generator<ImageRows> {
-  for (const { encoded, offset, length } of sequence.images) {
-    const from = Math.max(start, offset);
-    const count = Math.min(end, offset + length) - from;
-    if (count < 1) continue;
-    if (encoded === undefined)
-      throw new Error(`sequence ${String(sequence.handle)} needs a picture it does not hold`);
-    yield { image: encoded, sourceRow: from - offset, targetRow: row + from - start, count };
-  }
 }

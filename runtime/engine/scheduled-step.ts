@@ -1,0 +1,65 @@
+// A step as the scheduler hands it over: the plan for every rank, and what only rank 0 needs beside it.
+
+import type { Sequence } from './sequence.ts';
+import type { ImageRows, ScheduledSequence, StepPlan } from './step-plan.ts';
+
+/** A plan with what only rank 0 needs of it. */
+export interface ScheduledStep {
+  readonly plan: StepPlan;
+  /** [T] */
+  readonly inputIds: Int32Array;
+  /** Of plan.encodeImages. */
+  readonly pixels: ReadonlyMap<number, Uint8Array>;
+  /** plan.sequences, in order. */
+  readonly sequences: readonly Sequence[];
+  /** Those that want logits, in order: one choice each is due in postprocess. */
+  readonly sampling: readonly Sequence[];
+}
+
+/** What a plan says beside the sequences that it schedules. */
+export interface StepChanges extends Pick<StepPlan, 'step' | 'finished' | 'preempted' | 'freeImages'> {
+  readonly encode: ReadonlyMap<number, Uint8Array>;
+}
+
+/** Writes down the step that computes so many tokens of each sequence; its blocks and pictures are already its own. */
+export function buildStep(chosen: ReadonlyMap<Sequence, number>, changes: StepChanges): ScheduledStep {
+  const numTokens = [...chosen.values()].reduce((sum, count) => sum + count, 0);
+  const inputIds = new Int32Array(numTokens); // [T]
+  const scheduled: ScheduledSequence[] = [];
+  const imageRows: ImageRows[] = [];
+  const sampling: Sequence[] = [];
+  let row = 0;
+  for (const [sequence, count] of chosen) {
+    const start = sequence.numComputed;
+    const end = start + count;
+    const wantsLogits = end === sequence.numTokens;
+    const newBlocks = sequence.blockTable.slice(sequence.numPublishedBlocks);
+    inputIds.set(sequence.tokens.subarray(start, end), row);
+    imageRows.push(...rowsOf(sequence, start, end, row));
+    scheduled.push({ handle: sequence.handle, numComputed: start, numTokens: count, newBlocks, wantsLogits });
+    if (wantsLogits) sampling.push(sequence);
+    row += count;
+  }
+  const { step, finished, preempted, freeImages, encode } = changes;
+  const encodeImages = [...encode.keys()];
+  return {
+    plan: { step, sequences: scheduled, finished, preempted, freeImages, encodeImages, imageRows },
+    inputIds,
+    pixels: encode,
+    sequences: [...chosen.keys()],
+    sampling,
+  };
+}
+
+/** The rows of held pictures in tokens [start, end) of a sequence whose token `start` is row `row` of the step. */
+function* rowsOf(sequence: Sequence, start: number, end: number, row: number): Generator<ImageRows> {
+  for (const { encoded, offset, length } of sequence.images) {
+    const from = Math.max(start, offset);
+    const count = Math.min(end, offset + length) - from;
+    if (count < 1) continue;
+    if (encoded === undefined) {
+      throw new Error(`sequence ${String(sequence.handle)} needs a picture it does not hold`);
+    }
+    yield { image: encoded, sourceRow: from - offset, targetRow: row + from - start, count };
+  }
+}
