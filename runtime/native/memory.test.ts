@@ -64,6 +64,11 @@ describe('persistent tensors', () => {
     },
   );
 
+  it('cannot be larger than the machine', () => {
+    expect(() => ops.allocate('float32', [2 ** 20, 2 ** 19])).toThrow('allocate: out of memory');
+    expect(() => ops.scratch('float32', 2 ** 20, 2 ** 19)).toThrow('scratch: out of memory');
+  });
+
   it('take bytes at an offset and nothing beyond their end', () => {
     const made = ops.allocate('uint8', [4]);
     ops.write(made, 1, Uint8Array.of(5, 6));

@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -17,15 +18,26 @@ constexpr size_t kChunkBytes = size_t{32} << 20;
 
 size_t RoundUp(size_t bytes) { return (std::max<size_t>(bytes, 1) + kAlignment - 1) & ~(kAlignment - 1); }
 
+/// Pages are reserved without being backed, so that a size beyond the machine would only fail, fatally, when
+/// touched.
+size_t MachineBytes() {
+  static const size_t bytes =
+      static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
+  return bytes;
+}
+
 }  // namespace
 
 Memory::Memory(size_t bytes) : bytes_(RoundUp(bytes)) {
-  if (bytes_ < bytes) throw std::bad_alloc();
+  if (bytes_ < bytes || bytes_ > MachineBytes()) throw std::bad_alloc();
   if (bytes_ >= kMapFrom) {
     void* mapped =
         mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<std::byte*>(mapped);
+    // Weights are read in long runs: large pages, where the machine grants them, save most of the address
+    // translation.
+    madvise(mapped, bytes_, MADV_HUGEPAGE);
     return;
   }
   data_ = static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes_));
