@@ -31,9 +31,9 @@ for (const command of [
   program.addCommand(command.addHelpText('after', EXIT_HELP).copyInheritedSettings(program));
 }
 
-// A reader that closes early (`| head`) wants no more; that is no failure.
+// A reader that closes early (`| head`), or a terminal that is gone, wants no more; that is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   process.exit(EXIT.ok);
 });
 

@@ -25,8 +25,10 @@ export function progressDisplay(stream: NodeJS.WriteStream): ProgressDisplay {
   return isTerminal(stream) ? liveDisplay(stream) : lineDisplay((line) => stream.write(`${line}\n`));
 }
 
-/** Shows nothing. */
-export const silentDisplay: ProgressDisplay = { update: () => {}, note: () => {}, done: () => {} };
+/** Shows no progress, only what has to be known. */
+export function quietDisplay(stream: NodeJS.WriteStream): ProgressDisplay {
+  return { update: () => {}, note: (text) => stream.write(`${text}\n`), done: () => {} };
+}
 
 /** One line for each step of a replica; loading in steps of a quarter. */
 export function lineDisplay(print: (line: string) => void): ProgressDisplay {
@@ -61,7 +63,7 @@ function liveDisplay(stream: NodeJS.WriteStream): ProgressDisplay {
     timer = undefined;
     erase();
     // A line that wraps would be counted wrong when it is erased.
-    const width = Math.max(20, (stream.columns ?? 80) - 1);
+    const width = (stream.columns || 80) - 1;
     for (const replica of latest) {
       const line =
         `${replica.name}  ${bar(replica)}  ${replica.ranks.length} rank(s)  ${describeReplica(replica)}`.slice(

@@ -35,10 +35,12 @@ export async function runGenerate(flags: GenerateFlags): Promise<void> {
       await answer(flags.server ?? DEFAULT_SERVER);
       return;
     }
-    const [{ deploymentOf, failureOf, runLocal, untilReady }, { progressDisplay, silentDisplay }] =
+    const [{ deploymentOf, failureOf, runLocal, untilReady }, { progressDisplay, quietDisplay }] =
       await Promise.all([import('./run-local.ts'), import('./progress-display.ts')]);
     const deployment = await deploymentOf(flags.model, flags);
-    const display = isTerminal(process.stderr) ? progressDisplay(process.stderr) : silentDisplay;
+    const display = isTerminal(process.stderr)
+      ? progressDisplay(process.stderr)
+      : quietDisplay(process.stderr);
     const local = await runLocal(deployment, { host: '127.0.0.1', grpcPort: 0, display });
     let failed = false;
     try {

@@ -10,6 +10,8 @@ import type { UpFlags } from './up.ts';
 /** Runs `internvl up` until it is interrupted; throws CliError, ManifestError or PortInUse. */
 export async function runUp(flags: UpFlags): Promise<void> {
   const deployment = await readManifest(flags.file);
+  // One that a killed predecessor left would be taken for ours.
+  if (flags.readyFile !== undefined) await removeReadyFile(flags.readyFile);
   const { name } = deployment.metadata;
   const { replicas, tensorParallel, router } = deployment.spec;
   const display = progressDisplay(process.stdout);

@@ -56,11 +56,17 @@ export async function startDeployment(
   const [metricsPort = 0, anyPort = 0, ...ports] = await freePorts(portsNeeded(planned) + 2);
   const grpcPort = options.grpcPort === 0 ? anyPort : options.grpcPort;
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;
+  const cores = availableParallelism();
+  const { size } = deployment.spec.tensorParallel;
+  if (size > cores)
+    options.observer.notice(
+      `${size} ranks of a replica share ${cores} core${cores === 1 ? '' : 's'}: it works, but slower than with ${cores}`,
+    );
   const local = localise(planned, {
     ports,
     routerGrpc: `${host}:${grpcPort}`,
     routerMetrics: `${host}:${metricsPort}`,
-    cores: availableParallelism(),
+    cores,
   });
   const logs = await mkdtemp(join(tmpdir(), 'internvl-'));
   return new LocalDeployment(local, logs, deployment, options.observer);

@@ -46,6 +46,7 @@ describe('percentLoaded', () => {
     ['half of all bytes are there', [loading(5, 10), loading(5, 10)], 50],
     ['all bytes are there but not checked', [loading(10, 10), loading(10, 10)], 99],
     ['one rank is done', [loaded, loading(0, 10)], 50],
+    ['a rank has not begun', [loading(8, 8), STARTING], 50],
     ['all ranks are done', [loaded, advance(loaded, { kind: 'serving' })], 100],
   ])('when %s', (_, ranks, percent) => expect(percentLoaded(ranks)).toBe(percent));
 });

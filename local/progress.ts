@@ -73,12 +73,12 @@ export function advance(progress: ProcessProgress, event: ProcessEvent): Process
   return progress;
 }
 
-/** Whole percent loaded; 100 only when all is. */
-export function percentLoaded(progress: readonly ProcessProgress[]): number {
-  const total = progress.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
-  const loaded = progress.reduce((sum, { loadedBytes }) => sum + loadedBytes, 0);
-  const done = progress.every(({ phase }) => phase === 'loaded' || phase === 'serving');
-  if (done) return 100;
+/** Whole percent loaded; 100 only when all is. A rank that has not said how much it loads counts like the largest. */
+export function percentLoaded(ranks: readonly ProcessProgress[]): number {
+  if (ranks.every(({ phase }) => phase === 'loaded' || phase === 'serving')) return 100;
+  const largest = Math.max(0, ...ranks.map(({ totalBytes }) => totalBytes));
+  const total = ranks.reduce((sum, { totalBytes }) => sum + (totalBytes || largest), 0);
+  const loaded = ranks.reduce((sum, { loadedBytes }) => sum + loadedBytes, 0);
   return total === 0 ? 0 : Math.min(99, Math.floor((100 * loaded) / total));
 }
 

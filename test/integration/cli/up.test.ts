@@ -112,7 +112,11 @@ describe('internvl up', { timeout: 180_000 }, () => {
     expect(chat.code).toBe(0);
     expect(chat.stderr).toContain('3 answered');
 
+    const long = ['--prompt', 'hi', '--max-tokens', '300', '--ignore-eos'];
+    const underWay = new RunningCli(['generate', '--server', second.grpc, ...long]);
+    await eventually('the first words', () => underWay.stdout !== '');
     cli.child.kill('SIGTERM');
+    expect(await underWay.ended).toMatchObject({ code: 0, stderr: '' });
     expect(await cli.ended).toMatchObject({ code: 0, stderr: '' });
     expect(alive(second)).toEqual([]);
     expect(await readdir(directory)).toEqual(['deployment.yaml']);
