@@ -34,8 +34,10 @@ const WATCH_INTERVAL_MS = 250;
 interface StartedEngine {
   readonly engine: Engine;
   readonly fingerprint: string;
+  /** The engine is lost: finds out to what, and dies of it. */
+  readonly engineFailed: (error: Error) => void;
   /** Tells the other ranks that the group ends. */
-  leaveGroup(orderly: boolean): void;
+  readonly leaveGroup: (orderly: boolean) => void;
 }
 
 /** Starts rank 0; resolves when it serves. */
@@ -58,7 +60,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
   const { imageTokenId, tokenizerFingerprint } = readTokenizer(config.model);
   started = config.simulate ? simulate(self, model.llm.vocabSize) : await startGroup(self);
   const { engine, fingerprint, leaveGroup } = started;
-  const dispatcher = new Dispatcher(engine, metrics);
+  const dispatcher = new Dispatcher(engine, metrics, (error) => started?.engineFailed(error));
   self.onFatal((error) => {
     dispatcher.lose(error);
     leaveGroup(false);
@@ -100,18 +102,27 @@ export async function runLeader(self: RankProcess): Promise<void> {
 async function startGroup(self: RankProcess): Promise<StartedEngine> {
   const { config, logger } = self;
   const { rank, worldSize, dtype, blockSize, maxSequences } = config;
+  let group: ShardGroup | undefined;
+  const engineFailed = (error: Error): void => {
+    if (error.name !== 'CollectiveError' || !group) {
+      self.fatal(error);
+      return;
+    }
+    self.setServing(false, error.message);
+    group.suspect(error);
+  };
   const thread = new EngineThread(threadOptions(config));
   self.ownThread(thread);
   thread.listen({
     onLoadProgress: (progress) => logger.info('loading', { ...progress }),
-    onFatal: (error) => self.fatal(error),
+    onFatal: engineFailed,
   });
   const cores = availableParallelism();
   if (worldSize * config.threads > cores) {
     logger.warn('more threads than cores', { worldSize, threads: config.threads, cores });
   }
   const { fingerprint, maxModelLength, vocabSize } = await thread.prepare();
-  const group = new ShardGroup({
+  const started = new ShardGroup({
     thread,
     identity: {
       rank,
@@ -128,21 +139,24 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
     logger,
     onLost: (error) => self.fatal(error),
   });
-  self.onFatal(() => group.close(false));
-  const kvBlocks = await group.join();
+  group = started;
+  self.onFatal(() => started.close(false));
+  const kvBlocks = await started.join();
   const begin = performance.now();
-  const { bytes } = await group.load();
+  const { bytes } = await started.load();
   logger.info('loaded', { seconds: (performance.now() - begin) / 1000, bytes });
-  await group.start(kvBlocks);
+  await started.start(kvBlocks);
   const info: EngineInfo = { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences };
   return {
     engine: new ModelEngine(thread, info),
     fingerprint,
-    leaveGroup: (orderly) => group.close(orderly),
+    engineFailed,
+    leaveGroup: (orderly) => started.close(orderly),
   };
 }
 
-function simulate({ config }: RankProcess, vocabSize: number): StartedEngine {
+function simulate(self: RankProcess, vocabSize: number): StartedEngine {
+  const { config } = self;
   const { maxSequences, maxBatchedTokens, blockSize } = config;
   const given = { vocabSize, maxSequences, maxBatchedTokens, blockSize };
   const length = config.maxModelLength === undefined ? {} : { maxModelLength: config.maxModelLength };
@@ -150,6 +164,7 @@ function simulate({ config }: RankProcess, vocabSize: number): StartedEngine {
   return {
     engine: new SimulatedEngine({ simulation }),
     fingerprint: sha256(Buffer.from(JSON.stringify(simulation))),
+    engineFailed: (error) => self.fatal(error),
     leaveGroup: () => undefined,
   };
 }

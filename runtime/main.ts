@@ -10,25 +10,27 @@ import { runLeader } from './leader.ts';
 import { setThreadWaitPolicy } from './native/load.ts';
 import { RankProcess } from './rank-process.ts';
 
-function readConfig(): Config {
+function readConfig(): Config | undefined {
   try {
     return parseConfig(process.argv.slice(2), { cores: availableParallelism() });
   } catch (err) {
     const error = err as Error;
     createLogger({ level: 'error', format: 'json' }).error('fatal', { code: exitCodeOf(error), err: error });
-    process.exit(exitCodeOf(error));
+    process.exitCode = exitCodeOf(error);
+    return undefined;
   }
 }
 
+function run(config: Config): void {
+  const fields = { rank: config.rank };
+  const logger = createLogger({ level: config.logLevel, format: config.logFormat, fields });
+  const self = new RankProcess(config, logger);
+  const fatal = (err: unknown): void => self.fatal(err instanceof Error ? err : new Error(String(err)));
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  setThreadWaitPolicy(); // before the engine thread exists: it copies the environment
+  (config.rank === 0 ? runLeader(self) : runFollower(self)).catch(fatal);
+}
+
 const config = readConfig();
-const logger = createLogger({
-  level: config.logLevel,
-  format: config.logFormat,
-  fields: { rank: config.rank },
-});
-const self = new RankProcess(config, logger);
-const fatal = (err: unknown): void => self.fatal(err instanceof Error ? err : new Error(String(err)));
-process.on('uncaughtException', fatal);
-process.on('unhandledRejection', fatal);
-setThreadWaitPolicy(); // before the engine thread exists: it copies the environment
-(config.rank === 0 ? runLeader(self) : runFollower(self)).catch(fatal);
+if (config) run(config);

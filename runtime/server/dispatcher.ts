@@ -43,12 +43,17 @@ export class Dispatcher {
   #nextHandle = 1;
   #lost: Error | undefined;
 
-  /** now: milliseconds of a monotonic clock. */
-  constructor(engine: Engine, metrics: RuntimeMetrics, now: () => number = () => performance.now()) {
+  /** onFatal: the engine is lost; whoever decides what it was lost to then calls `lose`. now: milliseconds of a monotonic clock. */
+  constructor(
+    engine: Engine,
+    metrics: RuntimeMetrics,
+    onFatal: (error: Error) => void,
+    now: () => number = () => performance.now(),
+  ) {
     this.engine = engine;
     this.#metrics = metrics;
     this.#now = now;
-    engine.listen({ onStep: (output) => this.#dispatch(output), onFatal: (error) => this.lose(error) });
+    engine.listen({ onStep: (output) => this.#dispatch(output), onFatal });
   }
 
   /** Requests in the engine, of all clients. */

@@ -11,7 +11,7 @@ import type {
 } from '../../gen/proto/internvl/engine/v1/engine.ts';
 import { answer } from '../../rpc/guard.ts';
 import type { Logger } from '../../rpc/log.ts';
-import { RpcError } from '../../rpc/status.ts';
+import { RpcError, toServiceError } from '../../rpc/status.ts';
 import { StreamWriter } from '../../rpc/writer.ts';
 import { debugGenerate } from './debug-generate.ts';
 import { Session } from './session.ts';
@@ -38,7 +38,7 @@ export function engineService(current: () => SessionHub | undefined, logger: Log
     },
     putImage: answer((call) => ready().pictures.put(call)),
     getInfo: answer(() => ready().replica.wireInfo),
-    getTokenizer: (call) => sendTokenizer(call, ready().replica.routerFiles),
+    getTokenizer: (call) => startSending(call, ready().replica.routerFiles),
     drain: answer((call: { request: DrainRequest }): DrainResponse => {
       const hub = ready();
       hub.setDraining(!call.request.undo);
@@ -47,6 +47,13 @@ export function engineService(current: () => SessionHub | undefined, logger: Log
     }),
     generate: (call) => debugGenerate(call, ready()),
   };
+}
+
+function startSending(
+  call: ServerWritableStream<GetTokenizerRequest, TokenizerChunk>,
+  files: ReadonlyMap<string, Buffer>,
+): void {
+  sendTokenizer(call, files).catch((err: unknown) => call.emit('error', toServiceError(err)));
 }
 
 async function sendTokenizer(

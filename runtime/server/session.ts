@@ -225,9 +225,9 @@ export class Session implements DispatcherClient {
 
   /** Submits the request once its pictures are there, and asks for those that are not. */
   #gather(request: Request): void {
-    const { handle, images } = request;
+    const { handle } = request;
     const { parking, pictures } = this.#hub;
-    const hashes = images.map(({ hash }) => hash);
+    const hashes = request.images.map(({ hash }) => hash);
     const missing = new Set(hashes.filter((hash) => !pictures.has(hash)));
     if (missing.size > 0 && !parking.enter(request)) {
       this.#reject(
@@ -243,19 +243,28 @@ export class Session implements DispatcherClient {
       missing.size > 0 ? setTimeout(() => this.#giveUp(handle, hashes), parking.limits.maxAgeMs) : undefined;
     this.#parked.set(handle, { request, gathering, timer });
     for (const hash of missing) this.#send({ $case: 'needImage', value: { hash: Buffer.from(hash, 'hex') } });
-    pictures.gather(hashes, gathering.signal).then(
-      (pixels) => {
-        if (!this.#unpark(handle, gathering)) return;
-        const spans = images.map((image, index) => ({ ...image, pixels: pixels[index]! }));
-        this.#hub.dispatcher.submit(this, [{ ...request, images: spans }]);
-      },
-      (err: unknown) => {
-        if (!this.#unpark(handle, gathering)) return;
-        const error = pictureError(err);
-        if (error instanceof RpcError) this.#reject(handle, error.code, error.reason, error.message);
-        else this.#reject(handle, status.INTERNAL, 'INTERNAL', 'a picture could not be prepared');
-      },
-    );
+    void this.#submitWithPictures(request, hashes, gathering);
+  }
+
+  async #submitWithPictures(
+    request: Request,
+    hashes: readonly string[],
+    gathering: AbortController,
+  ): Promise<void> {
+    const { handle } = request;
+    let pixels: Uint8Array[];
+    try {
+      pixels = await this.#hub.pictures.gather(hashes, gathering.signal);
+    } catch (err) {
+      if (!this.#unpark(handle, gathering)) return;
+      const error = pictureError(err);
+      if (error instanceof RpcError) this.#reject(handle, error.code, error.reason, error.message);
+      else this.#reject(handle, status.INTERNAL, 'INTERNAL', 'a picture could not be prepared');
+      return;
+    }
+    if (!this.#unpark(handle, gathering)) return;
+    const images = request.images.map((image, index) => ({ ...image, pixels: pixels[index]! }));
+    this.#hub.dispatcher.submit(this, [{ ...request, images }]);
   }
 
   #giveUp(handle: number, hashes: readonly string[]): void {

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { StepPlan as WirePlan } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { StepPlan } from '../engine/step-plan.ts';

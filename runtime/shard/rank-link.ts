@@ -20,6 +20,8 @@ export interface RankLinkEvents {
   onReady(): void;
   onStepDone(done: StepDone): void;
   onLost(error: GroupLost): void;
+  /** The rank says that it lost another one, which may be about to show by itself. */
+  onSuspect(error: GroupLost): void;
 }
 
 /** A message for a rank; plans come encoded, once for all ranks. */
@@ -97,6 +99,11 @@ export class RankLink {
     this.#control?.sendPlan(bytes);
   }
 
+  /** Since the rank sent anything on its Control stream; 0 before there is one. */
+  silentMs(): number {
+    return this.#control?.silentMs() ?? 0;
+  }
+
   /** Leaves the rank; orderly tells it that the group ends as planned. */
   close(orderly: boolean): void {
     this.#load?.cancel();
@@ -128,6 +135,7 @@ class Control {
   readonly #standstill = new HangWatch(2 * HEARTBEAT_INTERVAL_MS);
   readonly #timer: NodeJS.Timeout;
   #received = 0;
+  #receivedAt = performance.now();
   #progress = 0;
   #outstanding = 0; // plans without StepDone
   #stepsDone = 0;
@@ -149,6 +157,10 @@ class Control {
     call.on('end', () => this.#lost('its Control stream ended'));
   }
 
+  silentMs(): number {
+    return performance.now() - this.#receivedAt;
+  }
+
   send(message: Outgoing): void {
     this.#writer.write(message);
   }
@@ -160,14 +172,14 @@ class Control {
 
   close(orderly: boolean): void {
     if (this.#closed) return;
-    this.#closed = true;
-    clearInterval(this.#timer);
+    this.#stop();
     if (orderly) this.#writer.write({ message: { $case: 'shutdown', value: {} } });
     this.#writer.end();
   }
 
   #receive({ message }: RankMessage): void {
     this.#received += 1;
+    this.#receivedAt = performance.now();
     switch (message?.$case) {
       case 'ready':
         this.#events.onReady();
@@ -180,9 +192,15 @@ class Control {
       case 'heartbeat':
         this.#progress = message.value.progress;
         break;
-      case 'fatal':
-        this.#lost(`${message.value.message} (${message.value.code})`);
+      case 'fatal': {
+        const why = `${message.value.message} (${message.value.code})`;
+        if (message.value.code !== 'collective_failed') this.#lost(why);
+        else if (!this.#closed) {
+          this.#stop();
+          this.#events.onSuspect(new GroupLost(this.#rank, why));
+        }
         break;
+      }
       case undefined:
         break;
     }
@@ -202,8 +220,11 @@ class Control {
 
   #lost(why: string, cause?: Error): void {
     if (this.#closed) return;
+    this.#stop();
+    this.#events.onLost(new GroupLost(this.#rank, why, cause === undefined ? undefined : { cause }));
+  }
+  #stop(): void {
     this.#closed = true;
     clearInterval(this.#timer);
-    this.#events.onLost(new GroupLost(this.#rank, why, cause === undefined ? undefined : { cause }));
   }
 }

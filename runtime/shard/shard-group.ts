@@ -7,6 +7,7 @@ import { GroupLost } from './group-lost.ts';
 import type { RankIdentity } from './identity.ts';
 import { PlanHashes } from './plan-hashes.ts';
 import { RankLink } from './rank-link.ts';
+import { HEARTBEAT_INTERVAL_MS } from './rank-thread.ts';
 import type { RankThread } from './rank-thread.ts';
 
 export interface ShardGroupOptions {
@@ -21,12 +22,13 @@ export interface ShardGroupOptions {
   readonly joinTimeoutMs?: number;
   readonly logger: Logger;
   /** Called once, at any time after construction. */
-  readonly onLost: (error: GroupLost) => void;
+  readonly onLost: (error: Error) => void;
 }
 
 const JOIN_TIMEOUT_MS = 10 * 60_000; // pods of a group come up as nodes and images allow
 const JOIN_RETRY_MS = 250;
 const MISSING_LOG_INTERVAL_MS = 5_000;
+const BLAME_MS = 250;
 const READY_TIMEOUT_MS = 5 * 60_000; // allocating a large KV cache
 
 /** The group while it starts and lives. */
@@ -71,6 +73,7 @@ export class ShardGroup {
             onReady: resolve,
             onStepDone: ({ step, planHash }) => this.#compare(link.rank, step, planHash),
             onLost: (error) => this.#lost(error),
+            onSuspect: (error) => this.suspect(error),
           });
         }),
     );
@@ -97,6 +100,21 @@ export class ShardGroup {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /**
+   * The collective failed, as the engine thread of this rank or another saw it. Which rank is to blame shows when its Control stream breaks,
+   * a moment later, or by its silence; if neither, `error` stands.
+   */
+  suspect(error: Error): void {
+    setTimeout(() => {
+      const silent = this.#links.find((link) => link.silentMs() > 2 * HEARTBEAT_INTERVAL_MS);
+      if (!silent) this.#lost(error);
+      else {
+        const silence = `sent no heartbeat for ${Math.round(silent.silentMs())} ms`;
+        this.#lost(new GroupLost(silent.rank, `${silence}: ${error.message}`, { cause: error }));
+      }
+    }, BLAME_MS);
   }
 
   /** Ends the group; orderly tells the ranks that this is planned. */
@@ -140,7 +158,7 @@ export class ShardGroup {
     if (differing) this.#lost(new GroupLost(differing.rank, differing.problem));
   }
 
-  #lost(error: GroupLost): void {
+  #lost(error: Error): void {
     if (this.#closed) return;
     this.close(false);
     this.#options.onLost(error);
