@@ -33,7 +33,7 @@ function isFree(host: string, port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EADDRINUSE' || error.code === 'EACCES') resolve(false);
+      if (error.code === 'EADDRINUSE') resolve(false);
       else reject(new Error(`cannot listen on ${host}:${port}: ${error.message}`, { cause: error }));
     });
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)));

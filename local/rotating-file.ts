@@ -1,16 +1,17 @@
-import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
 
 /** A log file of bounded size: when it is full, it becomes `<path>.1` in place of the one before, and a new one begins. */
 export class RotatingFile {
   readonly path: string;
   readonly #maxBytes: number;
   #descriptor: number;
-  #bytes = 0;
+  #bytes: number;
 
   constructor(path: string, maxBytes = 16 * 2 ** 20) {
     this.path = path;
     this.#maxBytes = maxBytes;
     this.#descriptor = openSync(path, 'a');
+    this.#bytes = fstatSync(this.#descriptor).size;
   }
 
   write(chunk: Buffer): void {

@@ -5,6 +5,7 @@ import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ask } from '../cli/answer.ts';
+import { CliError } from '../cli/cli-error.ts';
 import { connect } from '../cli/client.ts';
 import { toMessages, toRequest, toSampling } from '../cli/conversation.ts';
 import { EXIT } from '../cli/exit-codes.ts';
@@ -84,6 +85,8 @@ async function askAll(local: LocalDeployment, picture: Uint8Array, signal: Abort
         signal,
         onText: (text) => process.stdout.write(printable(text)),
       });
+      if (answer.finishReason === 'abort')
+        throw new CliError('the answer was ended early', { exitCode: EXIT.failed, code: 'ABORTED' });
       const { timeToFirstTokenMs } = answer.timings;
       process.stdout.write(`  ${style('dim', `(first token after ${timeToFirstTokenMs.toFixed(0)} ms)`)}\n`);
     }

@@ -14,7 +14,7 @@ import {
   type GenerateRequest,
   type Model,
 } from '../../../gen/proto/internvl/v1/inference.ts';
-import { RpcError, toServiceError } from '../../../rpc/status.ts';
+import { type RpcError, toServiceError } from '../../../rpc/status.ts';
 
 export interface ScriptedServer {
   readonly address: string;
