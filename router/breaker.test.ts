@@ -12,7 +12,7 @@ const OPTIONS: BreakerOptions = {
 
 function outcomes(text: string, everyMs = 1): Breaker {
   const breaker = new Breaker(OPTIONS);
-  for (const [index, outcome] of [...text].entries()) breaker.record(outcome === 'x', index * everyMs);
+  for (const [index, outcome] of text.split('').entries()) breaker.record(outcome === 'x', index * everyMs);
   return breaker;
 }
 

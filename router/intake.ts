@@ -5,16 +5,16 @@ import { RpcError } from '../rpc/status.ts';
 import { Priority, type GenerateRequest } from '../gen/proto/internvl/v1/inference.ts';
 import type { ServedModel } from './models.ts';
 import type { PictureStore } from './picture-store.ts';
+import { invalid } from './refusal.ts';
 import type { Work } from './request.ts';
 import {
   checkContext,
   checkMessages,
   checkRequest,
-  invalid,
   type ChatMessage,
-  type PictureSource,
   type RequestLimits,
 } from './validate.ts';
+import type { PictureSource } from './validate-picture.ts';
 
 /** A request that may be queued. */
 export interface Admitted {

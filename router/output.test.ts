@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AnswerText, type IncrementalDetokenizer } from './output.ts';
 
@@ -6,7 +6,7 @@ import { AnswerText, type IncrementalDetokenizer } from './output.ts';
 function characters(text: string): { readonly ids: number[]; readonly detokenizer: IncrementalDetokenizer } {
   let held = '';
   return {
-    ids: [...text].map((character) => character.codePointAt(0)!),
+    ids: text.split('').map((character) => character.codePointAt(0)!),
     detokenizer: {
       push(ids) {
         let out = '';

@@ -17,20 +17,18 @@ import {
 import { Attempt, type AttemptListener } from './attempt.ts';
 import { Breaker, type BreakerOptions } from './breaker.ts';
 import { Ledger } from './ledger.ts';
-import type { ModelRegistry, ServedModel, TokenizerFiles } from './models.ts';
+import type { ModelRegistry, ServedModel } from './models.ts';
 import { PictureSender, type PictureCounters } from './picture-sender.ts';
 import type { PictureStore } from './picture-store.ts';
+import { startProbe } from './probe.ts';
 import { RateEstimator } from './rates.ts';
 import { NEVER_CONNECTED, transition, type ReplicaEvent, type ReplicaState } from './replica-state.ts';
-import type { Work } from './request.ts';
+import { toSubmit, type Work } from './request.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { tokensByHandle } from './step-output.ts';
+import { fetchTokenizerFiles } from './tokenizer-fetch.ts';
 
-/** Tokenizer files of this family are below 3 MB; anything near this is not one. */
-const MAX_TOKENIZER_BYTES = 64 << 20;
-const FETCH_DEADLINE_MS = 60_000;
-/** Prompt tokens of the probe are few, but a replica's first step may have to load what it was lazy about. */
-const PROBE_DEADLINE_MS = 60_000;
+/** After a probe that failed, unless the breaker says when. */
 const PROBE_AGAIN_MS = 1_000;
 
 export interface ReplicaOptions {
@@ -136,12 +134,9 @@ export class Replica {
   /** What time brings: the breaker's probe is due, or another model may take the place of one that is gone. */
   tick(): void {
     if (this.#state.incompatible && this.#options.models.orphaned) void this.#admit();
-    if (
-      this.#state.phase === 'ejected' &&
-      !this.#state.incompatible &&
-      this.breaker.takeProbe(this.#options.now())
-    )
-      this.#probe();
+    const { phase, incompatible } = this.#state;
+    const held = (phase === 'ejected' && !incompatible) || phase === 'ready';
+    if (held && this.breaker.takeProbe(this.#options.now())) this.#probe();
   }
 
   #received(message: NonNullable<EngineMessage['message']>): void {
@@ -192,7 +187,9 @@ export class Replica {
     if (info === undefined || this.#admitting === generation) return;
     this.#admitting = generation;
     try {
-      const model = await this.#options.models.admit(this.name, info, () => this.#fetchFiles());
+      const model = await this.#options.models.admit(this.name, info, () =>
+        fetchTokenizerFiles(this.#client),
+      );
       if (generation !== this.#generation) {
         if (this.#state.phase === 'connecting') this.#options.models.release(this.name);
         return;
@@ -214,23 +211,6 @@ export class Replica {
     }
   }
 
-  async #fetchFiles(): Promise<TokenizerFiles> {
-    const chunks = new Map<string, Uint8Array[]>();
-    let bytes = 0;
-    const call = this.#client.getTokenizer({}, { deadline: Date.now() + FETCH_DEADLINE_MS });
-    for await (const { fileName, chunk } of call as AsyncIterable<{ fileName: string; chunk: Buffer }>) {
-      bytes += chunk.length;
-      if (bytes > MAX_TOKENIZER_BYTES) {
-        call.cancel();
-        throw new Error(`its tokenizer files are larger than ${MAX_TOKENIZER_BYTES} bytes`);
-      }
-      const file = chunks.get(fileName);
-      if (file === undefined) chunks.set(fileName, [chunk]);
-      else file.push(chunk);
-    }
-    return new Map([...chunks].map(([name, parts]) => [name, Buffer.concat(parts)]));
-  }
-
   /** One short generation through all ranks. */
   #probe(): void {
     const model = this.#model;
@@ -240,44 +220,22 @@ export class Replica {
       return;
     }
     this.#probing = true;
-    const timer = setTimeout(() => {
-      attempt.abort();
-      this.#probing = false;
-      this.#probeFailed(`its first generation took longer than ${PROBE_DEADLINE_MS} ms`);
-    }, PROBE_DEADLINE_MS);
-    const { tokenIds } = model.prompt([{ role: 'user', parts: [{ text: 'Hello' }] }]);
-    const attempt = this.run(
-      {
-        tokenIds,
-        pictures: [],
-        sampling: { temperature: 0, maxTokens: 1, stop: [], stopTokenIds: [], ignoreEos: true },
-        logprobs: undefined,
-        priorityClass: 2,
-        deadlineAt: undefined,
-        cacheSalt: '',
+    startProbe(model, (work, listener) => this.run(work, listener), {
+      onPassed: () => {
+        this.#probing = false;
+        this.breaker.reset();
+        this.#apply({ type: 'probe passed' });
+        this.#options.onChange();
       },
-      {
-        onAccepted: () => undefined,
-        onTokens: () => undefined,
-        onDone: (done) => {
-          clearTimeout(timer);
-          this.#probing = false;
-          if (done.finishReason === FinishReason.ABORT) {
-            this.#probeFailed('its first generation was aborted');
-            return;
-          }
-          this.breaker.reset();
-          this.#apply({ type: 'probe passed' });
-          this.#options.onChange();
-        },
-        onFailed: (error, lost) => {
-          clearTimeout(timer);
-          this.#probing = false;
-          if (lost) this.breaker.probeLost();
-          else this.#probeFailed(`its first generation failed: ${error.message}`);
-        },
+      onFailed: (message) => {
+        this.#probing = false;
+        this.#probeFailed(message);
       },
-    );
+      onLost: () => {
+        this.#probing = false;
+        this.breaker.probeLost();
+      },
+    });
   }
 
   #probeFailed(message: string): void {
@@ -298,22 +256,7 @@ export class Replica {
     const { work, handle } = attempt;
     const seq = this.#ledger.submit(handle);
     attempt.submitted(seq);
-    this.#session.submit({
-      handle,
-      seq,
-      tokenIds: work.tokenIds as number[],
-      images: work.pictures.map(({ hash, offset, length }) => ({
-        hash: Buffer.from(hash, 'hex'),
-        offset,
-        length,
-      })),
-      sampling: work.sampling,
-      ...(work.logprobs === undefined ? {} : { logprobs: work.logprobs }),
-      priority: work.priorityClass,
-      deadlineMs:
-        work.deadlineAt === undefined ? 0 : Math.max(1, Math.ceil(work.deadlineAt - this.#options.now())),
-      cacheSalt: work.cacheSalt,
-    });
+    this.#session.submit(toSubmit(work, handle, seq, this.#options.now()));
   }
 
   /** The submission goes out when the replica holds every picture, so that it never waits inside the engine. */

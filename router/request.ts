@@ -1,7 +1,7 @@
 // One request on its way through the router. It ends exactly once.
 
 import type { Sampling, TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
-import type { Done } from '../gen/proto/internvl/engine/v1/engine.ts';
+import type { Done, Submit } from '../gen/proto/internvl/engine/v1/engine.ts';
 import type { RpcError } from '../rpc/status.ts';
 
 /** A picture of a prompt: which one, and which run of image tokens is its place. */
@@ -23,6 +23,27 @@ export interface Work {
   /** On the router's clock, in milliseconds. */
   readonly deadlineAt: number | undefined;
   readonly cacheSalt: string;
+}
+
+/** The work as a submission; `now` is on the clock of `deadlineAt`. */
+export function toSubmit(work: Work, handle: number, seq: number, now: number): Submit {
+  const { logprobs, deadlineAt } = work;
+  return {
+    handle,
+    seq,
+    tokenIds: work.tokenIds as number[],
+    images: work.pictures.map(({ hash, offset, length }) => ({
+      hash: Buffer.from(hash, 'hex'),
+      offset,
+      length,
+    })),
+    sampling: work.sampling,
+    ...(logprobs === undefined ? {} : { logprobs }),
+    priority: work.priorityClass,
+    // 0 would mean never.
+    deadlineMs: deadlineAt === undefined ? 0 : Math.max(1, Math.ceil(deadlineAt - now)),
+    cacheSalt: work.cacheSalt,
+  };
 }
 
 /** What the caller of a request hears, in this order: accepted at most once, tokens, then finished or failed. */

@@ -4,8 +4,7 @@ import { status } from '@grpc/grpc-js';
 
 /** How an attempt ended. */
 export interface Failure {
-  /** gRPC status code. */
-  readonly code: number;
+  readonly code: status;
   /** The replica went away with the request on it, so the request may be what killed it. */
   readonly replicaLost: boolean;
 }

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
 import { answer } from '../rpc/guard.ts';
-import { RpcError } from '../rpc/status.ts';
+import { fromServiceError, isServiceError, RpcError } from '../rpc/status.ts';
 import { StreamWriter } from '../rpc/writer.ts';
 import {
   GenerateEvent,
@@ -67,16 +67,14 @@ export class Inference {
       generate: (call) => this.#generate(call) as unknown as void,
       generateOnce: answer((call: ServerUnaryCall<GenerateRequest, GenerateResult>) =>
         this.#generateOnce(call),
-      ) as InferenceServer['generateOnce'],
+      ),
       countTokens: answer((call: ServerUnaryCall<CountTokensRequest, CountTokensResponse>) =>
         this.#countTokens(call),
-      ) as InferenceServer['countTokens'],
+      ),
       listModels: answer((call: ServerUnaryCall<ListModelsRequest, ListModelsResponse>) =>
         this.#listModels(call),
-      ) as InferenceServer['listModels'],
-      getModel: answer((call: ServerUnaryCall<GetModelRequest, Model>) =>
-        this.#getModel(call),
-      ) as InferenceServer['getModel'],
+      ),
+      getModel: answer((call: ServerUnaryCall<GetModelRequest, Model>) => this.#getModel(call)),
     };
   }
 
@@ -243,14 +241,8 @@ export class Inference {
     call.on('close', gone);
     // The writer cuts a slow reader off with an error event.
     call.on('error', (error: Error) => {
-      const code = 'code' in error && typeof error.code === 'number' ? error.code : status.INTERNAL;
-      controller.abort(
-        new RpcError(
-          code,
-          code === status.RESOURCE_EXHAUSTED ? 'SLOW_READER' : 'STREAM_FAILED',
-          error.message,
-        ),
-      );
+      if (isServiceError(error)) controller.abort(fromServiceError(error));
+      else controller.abort(new RpcError(status.INTERNAL, 'STREAM_FAILED', error.message, { cause: error }));
     });
     return { signal: controller.signal, close: () => void this.#calls.delete(controller) };
   }

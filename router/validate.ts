@@ -2,14 +2,10 @@
 
 import { status } from '@grpc/grpc-js';
 import type { Sampling } from '../gen/proto/internvl/v1/generation.ts';
-import {
-  Priority,
-  Role,
-  type GenerateRequest,
-  type Image,
-  type Message,
-} from '../gen/proto/internvl/v1/inference.ts';
+import { Priority, Role, type GenerateRequest, type Message } from '../gen/proto/internvl/v1/inference.ts';
 import { RpcError } from '../rpc/status.ts';
+import { checkPicture, type PictureSource } from './validate-picture.ts';
+import { invalid } from './refusal.ts';
 
 /** The limits of what is served now. */
 export interface RequestLimits {
@@ -19,9 +15,6 @@ export interface RequestLimits {
   readonly maxImages: number;
   readonly maxImageBytes: number;
 }
-
-/** A picture as the client gave it: its file, or the hash of one sent before. */
-export type PictureSource = { readonly data: Uint8Array } | { readonly hash: string };
 
 export type ChatPart = { readonly text: string } | { readonly picture: PictureSource };
 
@@ -39,17 +32,6 @@ const MAX_LOGPROBS = 20;
 const DEFAULT_MAX_TOKENS = 512;
 /** No vocabulary of this family has a piece longer than this, so a longer text cannot fit the context and is not worth tokenizing. */
 const MAX_CHARACTERS_PER_TOKEN = 64;
-
-/** INVALID_ARGUMENT that names a field, its value and what is allowed. */
-export function invalid(
-  field: string,
-  value: string,
-  limit: string,
-  message: string,
-  reason = 'INVALID_FIELD',
-): RpcError {
-  return new RpcError(status.INVALID_ARGUMENT, reason, message, { metadata: { field, value, limit } });
-}
 
 /** Throws NOT_FOUND that names what is served; an empty name means the only model. */
 export function checkModel(model: string, servedName: string): void {
@@ -225,79 +207,7 @@ function checkPart(
       'user',
       `${field} is a picture in a ${role} message: pictures stand in user messages`,
     );
-  return { picture: checkPicture(part.value, field, limits) };
-}
-
-function checkPicture(image: Image, field: string, limits: RequestLimits): PictureSource {
-  const { source } = image;
-  if (source === undefined)
-    throw invalid(
-      `${field}.image`,
-      '',
-      'data, url or hash',
-      `${field}.image has no source: set data, url or hash`,
-    );
-  if (source.$case === 'hash') {
-    if (/^[0-9a-f]{64}$/.test(source.value)) return { hash: source.value };
-    throw invalid(
-      `${field}.image.hash`,
-      source.value.slice(0, 80),
-      '64 lower-case hex digits',
-      `${field}.image.hash is not a SHA-256 in lower-case hex`,
-    );
-  }
-  // Sizes are compared before a data: URL is decoded or anything hashed.
-  const size = source.$case === 'data' ? source.value.length : Math.floor((source.value.length * 3) / 4);
-  if (source.$case === 'url' && !/^data:/i.test(source.value))
-    throw refusedScheme(source.value, `${field}.image.url`);
-  if (source.$case === 'data') checkPictureSize(size, field, limits);
-  const data =
-    source.$case === 'data' ? source.value : decodeDataUrl(source.value, `${field}.image.url`, field, limits);
-  if (data.length === 0)
-    throw invalid(`${field}.image`, '0', '> 0', `${field}.image is an empty file`, 'EMPTY_IMAGE');
-  checkPictureSize(data.length, field, limits);
-  return { data };
-}
-
-function checkPictureSize(size: number, field: string, limits: RequestLimits): void {
-  if (size <= limits.maxImageBytes) return;
-  throw invalid(
-    `${field}.image`,
-    String(size),
-    String(limits.maxImageBytes),
-    `${field}.image is a file of ${size} bytes; at most ${limits.maxImageBytes} are allowed`,
-    'IMAGE_TOO_LARGE',
-  );
-}
-
-function refusedScheme(url: string, field: string): RpcError {
-  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase() ?? 'none';
-  return invalid(
-    field,
-    scheme,
-    'data',
-    `${field} has the scheme '${scheme}': only data: URLs are taken, the server fetches nothing on a client's behalf`,
-    'IMAGE_URL_SCHEME',
-  );
-}
-
-function decodeDataUrl(url: string, urlField: string, field: string, limits: RequestLimits): Uint8Array {
-  const comma = url.indexOf(',');
-  if (comma < 0 || !/;base64$/i.test(url.slice(0, comma))) {
-    throw invalid(
-      urlField,
-      url.slice(0, 40),
-      'data:<type>;base64,<data>',
-      `${urlField} is not a base64 data: URL (data:<type>;base64,<data>)`,
-    );
-  }
-  const text = url.slice(comma + 1);
-  checkPictureSize(Math.floor((text.length * 3) / 4) - 2, field, limits);
-  // Buffer.from skips what is no base64; a broken URL would become a broken picture.
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
-    throw invalid(urlField, url.slice(0, 40), 'base64', `${urlField} holds characters that are not base64`);
-  }
-  return Buffer.from(text, 'base64');
+  return { picture: checkPicture(part.value, `${field}.image`, limits.maxImageBytes) };
 }
 
 /** How many tokens may be generated: what was asked for, or the default; throws when prompt and answer do not fit the context. */
