@@ -167,6 +167,27 @@ describe('internvl up', { timeout: 180_000 }, () => {
     expect(stdout).not.toContain('starting it again');
     await rm(/all logs are in (\S+)/.exec(stderr)?.[1] ?? '', { recursive: true });
   });
+
+  it('starts a router again that died, on the same port and without touching the ranks', async () => {
+    const ready = join(directory, 'ready.json');
+    const cli = up(await manifest({}), '--grpc-port', '0', '--ready-file', ready);
+    const first = await readyFile(cli, ready);
+    const { router = 0, ...ranks } = first.pids;
+    process.kill(router, 'SIGKILL');
+    const second = await readyFile(cli, ready, ({ pids }) => pids['router'] !== router);
+    expect(second.grpc).toBe(first.grpc);
+    expect(second.pids).toMatchObject(ranks);
+    expect(await ask(second)).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('can be stopped while it starts', async () => {
+    const cli = up(await manifest({}), '--grpc-port', '0');
+    await eventually('the start', () => cli.stdout.includes('starting'));
+    cli.child.kill('SIGINT');
+    const { code, stdout } = await cli.ended;
+    expect(code).toBe(0);
+    expect(stdout).toContain('tiny: stopped');
+  });
 });
 
 describe('internvl up refuses', () => {
