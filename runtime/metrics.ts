@@ -72,13 +72,11 @@ export class RuntimeMetrics {
   }
 
   #gauge(name: string, help: string, value: () => number): void {
-    new Gauge({
+    const gauge: Gauge = new Gauge({
       name: `internvl_${name}`,
       help,
       registers: [this.registry],
-      collect(): void {
-        this.set(value());
-      },
+      collect: () => gauge.set(value()),
     });
   }
 }

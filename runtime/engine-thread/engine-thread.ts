@@ -60,7 +60,7 @@ export class EngineThread {
   #closing = false;
 
   constructor(options: ThreadOptions) {
-    const workerData: WorkerData = { options, progress: this.#progress.buffer as SharedArrayBuffer };
+    const workerData: WorkerData = { options, progress: this.#progress.buffer };
     this.#worker = new Worker(new URL(`./worker${import.meta.filename.slice(-3)}`, import.meta.url), {
       workerData,
     });

@@ -2,12 +2,12 @@
 
 import { status } from '@grpc/grpc-js';
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import { TokenizerChunk } from '../../gen/proto/internvl/engine/v1/engine.ts';
 import type {
   DrainRequest,
   DrainResponse,
   EngineServer,
   GetTokenizerRequest,
+  TokenizerChunk,
 } from '../../gen/proto/internvl/engine/v1/engine.ts';
 import { answer } from '../../rpc/guard.ts';
 import type { Logger } from '../../rpc/log.ts';

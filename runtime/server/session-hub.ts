@@ -83,12 +83,12 @@ export class SessionHub {
     return creditsPerSession({ capacity: this.#capacity, held, sessions: this.#sessions.size });
   }
 
-  /** Why no submission is taken now, undefined when they are. */
-  refusal(): RpcError | undefined {
+  /** Why no submission is taken now, undefined when they are. admitted: submissions about to be dispatched. */
+  refusal(admitted = 0): RpcError | undefined {
     if (this.#draining) {
       return new RpcError(status.UNAVAILABLE, 'DRAINING', 'the replica is draining: submit elsewhere');
     }
-    const held = this.dispatcher.numLive + this.parking.numParked;
+    const held = this.dispatcher.numLive + this.parking.numParked + admitted;
     if (held < hardLimit(this.#capacity)) return undefined;
     return new RpcError(
       status.RESOURCE_EXHAUSTED,

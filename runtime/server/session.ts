@@ -197,7 +197,7 @@ export class Session implements DispatcherClient {
         );
         return;
       }
-      const submission = this.#admit(submit);
+      const submission = this.#admit(submit, ready.length);
       if (submission === undefined) continue;
       pending.add(handle);
       ready.push(submission);
@@ -206,8 +206,8 @@ export class Session implements DispatcherClient {
   }
 
   /** The submission if it can go to the engine now; otherwise it was refused or parked. */
-  #admit(submit: Submit): Submission | undefined {
-    const refused = this.#hub.refusal();
+  #admit(submit: Submit, admitted: number): Submission | undefined {
+    const refused = this.#hub.refusal(admitted);
     if (refused) {
       this.#reject(submit.handle, refused.code, refused.reason, refused.message);
       return undefined;
