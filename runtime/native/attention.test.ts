@@ -271,8 +271,10 @@ describe.each(dtypes)('ropeAndStoreKv in %s', (dtype) => {
       for (const [which, cache] of stored.entries()) {
         const start = row * width + (heads + which * kvHeads) * dim;
         const want =
-          row < 0 ? Array.from({ length: kvWidth }, () => 0) : [...result.slice(start, start + kvWidth)];
-        expect([...cache.slice(slot * kvWidth, (slot + 1) * kvWidth)]).toEqual(want);
+          row < 0
+            ? Array.from({ length: kvWidth }, () => 0)
+            : Array.from(result.subarray(start, start + kvWidth));
+        expect(Array.from(cache.subarray(slot * kvWidth, (slot + 1) * kvWidth))).toEqual(want);
       }
     }
   });

@@ -1,6 +1,5 @@
 #include "collective.h"
 
-#include <gloo/allgather.h>
 #include <gloo/allreduce.h>
 #include <gloo/broadcast.h>
 #include <gloo/context.h>
@@ -8,8 +7,17 @@
 #include <gloo/transport/context.h>
 #include <gloo/transport/device.h>
 #include <gloo/transport/tcp/device.h>
+#include <gloo/transport/unbound_buffer.h>
+#include <gloo/types.h>
+
+#include <cstring>
 
 namespace internvl {
+namespace {
+
+constexpr uint8_t kExchangeSlotPrefix = 0x40;  // none of the prefixes that Gloo's own collectives use
+
+}  // namespace
 
 /// A Gloo context whose pairs are created first and connected when the peers' addresses have arrived.
 class Mesh : public gloo::Context {
@@ -88,14 +96,27 @@ void Collective::AllReduce(std::span<float> values) {
   });
 }
 
-void Collective::AllGather(std::span<float> values, std::span<float> gathered) {
-  Attempt("allGatherColumns", [&] {
+void Collective::AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all) {
+  Attempt(what, [&] {
     if (!connected_) throw std::runtime_error("the group is not connected");
-    if (values.empty()) return;
-    gloo::AllgatherOptions options(mesh_);
-    options.setInput(values.data(), values.size());
-    options.setOutput(gathered.data(), gathered.size());
-    gloo::allgather(options);
+    if (mine.empty()) return;
+    const size_t size = mine.size();
+    std::memcpy(all.data() + static_cast<size_t>(rank_) * size, mine.data(), size);
+    const uint64_t slot = gloo::Slot::build(kExchangeSlotPrefix, exchanges_++);
+    const auto incoming = mesh_->createUnboundBuffer(all.data(), all.size());
+    const auto outgoing = mesh_->createUnboundBuffer(const_cast<uint8_t*>(mine.data()), size);
+    // Every receive is posted before the first send, and each rank starts with its right neighbour, so that
+    // no peer is the target of all others at once.
+    for (int step = 1; step < world_size_; ++step) {
+      const int peer = (rank_ - step + world_size_) % world_size_;
+      incoming->recv(peer, slot, static_cast<size_t>(peer) * size, size);
+    }
+    for (int step = 1; step < world_size_; ++step)
+      outgoing->send((rank_ + step) % world_size_, slot, 0, size);
+    for (int step = 1; step < world_size_; ++step) {
+      if (!outgoing->waitSend(mesh_->getTimeout())) throw std::runtime_error("sending was aborted");
+      if (!incoming->waitRecv(mesh_->getTimeout())) throw std::runtime_error("receiving was aborted");
+    }
   });
 }
 

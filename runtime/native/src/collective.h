@@ -34,10 +34,11 @@ class Collective {
 
   /// addresses[j] is what rank j has prepared for this rank.
   void Connect(const std::vector<std::vector<char>>& addresses);
-  /// Sums in place.
+  /// Sums in place around a ring: for many values.
   void AllReduce(std::span<float> values);
-  /// gathered holds world_size times as much as values, rank 0's first.
-  void AllGather(std::span<float> values, std::span<float> gathered);
+  /// `all` holds world_size times as many bytes as `mine`: rank 0's first. Every rank sends to every other
+  /// one directly, which takes one hop instead of a ring's many. `what` is the operation for messages.
+  void AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all);
   void Broadcast(std::span<uint8_t> bytes, int root);
 
  private:
@@ -49,7 +50,8 @@ class Collective {
   std::shared_ptr<Mesh> mesh_;
   std::vector<std::vector<char>> addresses_;
   bool connected_ = false;
-  std::string lost_;  // why the group is lost; empty while it lives
+  uint32_t exchanges_ = 0;  // equal on all ranks, which call the same collectives in the same order
+  std::string lost_;        // why the group is lost; empty while it lives
 };
 
 }  // namespace internvl

@@ -81,19 +81,47 @@ Napi::Value CloseCollective(const Call& call) {
   return call.env().Undefined();
 }
 
+namespace {
+
+// Up to here a step's latency is hops, not bytes: everybody sends everything to everybody and sums by itself.
+constexpr int64_t kDirectBytes = 256 * 1024;
+
+/// Sums in rank order, so that every rank gets the same bits.
+template <typename T>
+void ReduceDirectly(Collective& group, const Tensor& x, Scratch& scratch) {
+  const int64_t n = x.elements(), world_size = group.world_size();
+  T* all = scratch.Get<T>(n * world_size);
+  float* sum = scratch.Get<float>(n);
+  float* term = scratch.Get<float>(n);
+  group.AllGather("allReduce", {x.as<uint8_t>(), static_cast<size_t>(x.bytes())},
+                  {reinterpret_cast<uint8_t*>(all), static_cast<size_t>(x.bytes() * world_size)});
+  Widen(all, sum, n);
+  for (int64_t rank = 1; rank < world_size; ++rank) {
+    Widen(all + rank * n, term, n);
+    AddRow(term, sum, n);
+  }
+  Narrow(sum, x.as<T>(), n);
+}
+
+void ReduceAroundRing(Collective& group, const Tensor& x, Scratch& scratch) {
+  const int64_t n = x.elements(), width = x.cols();
+  if (x.dtype == DType::kFloat32) return group.AllReduce({x.as<float>(), static_cast<size_t>(n)});
+  float* wide = scratch.Get<float>(n);
+  ParallelFor(x.rows(), n, [&](int64_t r, int) { Widen(x.row<BFloat16>(r), wide + r * width, width); });
+  group.AllReduce({wide, static_cast<size_t>(n)});
+  ParallelFor(x.rows(), n, [&](int64_t r, int) { Narrow(wide + r * width, x.row<BFloat16>(r), width); });
+}
+
+}  // namespace
+
 Napi::Value AllReduce(const Call& call) {
   const Tensor x = call.Matrix(0, "x");
   Collective* group = call.environment.collective.get();
   if (group == nullptr) return call.env().Undefined();
-  const int64_t n = x.elements();
   Guarded(call, [&] {
-    if (x.dtype == DType::kFloat32) return group->AllReduce({x.as<float>(), static_cast<size_t>(n)});
     Scratch scratch(call.environment.tensors.arena());
-    float* wide = scratch.Get<float>(n);
-    const int64_t width = x.cols();
-    ParallelFor(x.rows(), n, [&](int64_t r, int) { Widen(x.row<BFloat16>(r), wide + r * width, width); });
-    group->AllReduce({wide, static_cast<size_t>(n)});
-    ParallelFor(x.rows(), n, [&](int64_t r, int) { Narrow(wide + r * width, x.row<BFloat16>(r), width); });
+    if (x.bytes() * (group->world_size() - 1) > kDirectBytes) return ReduceAroundRing(*group, x, scratch);
+    WithElement(x.dtype, [&]<typename T>(T*) { ReduceDirectly<T>(*group, x, scratch); });
   });
   return call.env().Undefined();
 }
@@ -107,8 +135,8 @@ Napi::Value AllGatherColumns(const Call& call) {
   Scratch scratch(call.environment.tensors.arena());
   float* gathered = scratch.Get<float>(n * world_size);  // [worldSize, rows, cols]
   Guarded(call, [&] {
-    group->AllGather({x.as<float>(), static_cast<size_t>(n)},
-                     {gathered, static_cast<size_t>(n * world_size)});
+    group->AllGather("allGatherColumns", {x.as<uint8_t>(), static_cast<size_t>(x.bytes())},
+                     {reinterpret_cast<uint8_t*>(gathered), static_cast<size_t>(x.bytes() * world_size)});
   });
   for (int64_t row = 0; row < x.rows(); ++row) {
     for (int64_t rank = 0; rank < world_size; ++rank) {

@@ -85,6 +85,16 @@ describe.each([2, 3, 4])('a group of %i processes', (worldSize) => {
         for (const sum of sums) expect(sum).toEqual(expected);
       }
     }
+    // Each further reduction multiplies the sum by the number of ranks.
+    const repeated = await Promise.all(
+      group.map((rank, r) =>
+        rank.result({ call: 'allReduce', dtype: 'float32', rows: 1, values: values(r, 9), times: 5 }),
+      ),
+    );
+    const once = Array.from({ length: 9 }, (_, i) =>
+      group.reduce((total, _rank, r) => total + values(r, 9)[i]!, 0),
+    );
+    for (const sum of repeated) expect(sum).toEqual(once.map((value) => value * worldSize ** 4));
     const gathered = await Promise.all(
       group.map((rank, r) =>
         rank.result({ call: 'allGather', rows: 2, values: [r, r + 10, r + 20, r + 30] }),

@@ -29,7 +29,8 @@ function run(request: RankCall): unknown {
         .createCollective(request.rank, request.worldSize, '127.0.0.1', request.timeoutMs)
         .map((bytes) => [...bytes]);
     case 'connect':
-      return ops.connectCollective(request.addresses.map((bytes) => Uint8Array.from(bytes)));
+      ops.connectCollective(request.addresses.map((bytes) => Uint8Array.from(bytes)));
+      return null;
     case 'allReduce': {
       const x = matrix(request.dtype, request.rows, request.values);
       for (let i = 0; i < request.times; i++) ops.allReduce(x);
@@ -45,7 +46,10 @@ function run(request: RankCall): unknown {
       return [...bytes];
     }
     case 'close':
-      return ops.closeCollective();
+      ops.closeCollective();
+      return null;
+    default:
+      throw new TypeError(`unknown call ${JSON.stringify(request)}`);
   }
 }
 
@@ -53,7 +57,7 @@ process.on('message', (request: RankCall) => {
   const mark = ops.mark();
   let answer: RankAnswer;
   try {
-    answer = { result: run(request) ?? null };
+    answer = { result: run(request) };
   } catch (error) {
     const { name, code, message } = error as Error & { code?: string };
     answer = { error: { name, code, message } };
