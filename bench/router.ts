@@ -30,14 +30,15 @@ async function start(file: string, args: readonly string[], message: string): Pr
   const child = spawn(process.execPath, [new URL(file, import.meta.url).pathname, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  for await (const line of createInterface({ input: child.stdout })) {
-    const event = JSON.parse(line) as { message?: string; address?: string };
-    if (event.message === message) {
-      child.stdout.resume();
-      return { child, address: event.address ?? '' };
-    }
-  }
-  throw new Error(`${file} ended before it said "${message}"`);
+  // Reading goes on for as long as the process lives: a closed pipe would end it.
+  const lines = createInterface({ input: child.stdout });
+  return await new Promise<Server>((resolve, reject) => {
+    lines.on('line', (line) => {
+      const event = JSON.parse(line) as { message?: string; address?: string };
+      if (event.message === message) resolve({ child, address: event.address ?? '' });
+    });
+    lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"`)));
+  });
 }
 
 async function stop({ child }: Server): Promise<void> {
