@@ -33,9 +33,11 @@ async function start(file: string, args: readonly string[], message: string): Pr
   // Reading goes on for as long as the process lives: a closed pipe would end it.
   const lines = createInterface({ input: child.stdout });
   return await new Promise<Server>((resolve, reject) => {
+    let address = '';
     lines.on('line', (line) => {
       const event = JSON.parse(line) as { message?: string; address?: string };
-      if (event.message === message) resolve({ child, address: event.address ?? '' });
+      if (event.message === 'listening') address = event.address ?? '';
+      if (event.message === message) resolve({ child, address });
     });
     lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"`)));
   });
