@@ -125,10 +125,9 @@ export class ProcessGroup {
   }
 
   #failure(culprit: Exit, reason: 'hopeless' | 'budget', failures: number): GroupFailed {
-    const what =
-      reason === 'budget'
-        ? `${describeExit(culprit)}, after ${failures} restarts in a row`
-        : describeExit(culprit);
+    const restarts = failures === 1 ? '1 restart' : `${failures} restarts in a row`;
+    const spent = reason === 'budget' && failures > 0 ? `, after ${restarts}` : '';
+    const what = describeExit(culprit) + spent;
     const running = this.#running.find(({ spec }) => spec.name === culprit.process);
     return new GroupFailed(this.group.name, what, culprit.code, running);
   }

@@ -69,7 +69,7 @@ describe('ProcessGroup', () => {
     const error = await group.ended.catch((failure: unknown) => failure);
     expect(error).toBeInstanceOf(GroupFailed);
     expect(error).toMatchObject({
-      message: 'rank-1 exited with code 1, after 1 restarts in a row',
+      message: 'rank-1 exited with code 1, after 1 restart',
       tail: ['out of luck'],
     });
     expect(seen.starts).toHaveLength(2);

@@ -188,6 +188,25 @@ describe('internvl up', { timeout: 180_000 }, () => {
     expect(code).toBe(0);
     expect(stdout).toContain('tiny: stopped');
   });
+
+  it('serves on with the replicas that are left when one may not be started again, and ends with the last', async () => {
+    const ready = join(directory, 'ready.json');
+    const file = await manifest({ replicas: 2, rollout: { maxGroupRestarts: 0 } });
+    const cli = up(file, '--grpc-port', '0', '--ready-file', ready);
+    const endpoints = await readyFile(cli, ready);
+    const [first = 0, second = 0] = Object.entries(endpoints.pids).flatMap(([name, pid]) =>
+      name === 'router' ? [] : [pid],
+    );
+    process.kill(first, 'SIGKILL');
+    await eventually('the notice', () => cli.stdout.includes('-0 stays down'));
+    expect(await ask(endpoints)).toMatchObject({ code: 0, stderr: '' });
+    process.kill(second, 'SIGKILL');
+    const { code, stderr } = await cli.ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/-1-0 was killed by SIGKILL/);
+    expect(alive(endpoints)).toEqual([]);
+    await rm(endpoints.logs, { recursive: true });
+  });
 });
 
 describe('internvl up refuses', () => {
