@@ -37,43 +37,37 @@ const PROBE_UNDER_WAY = 'waiting for a first generation to pass through all its 
 
 /** The state after an event; an event that does not fit the state leaves it as it is. */
 export function transition(state: ReplicaState, event: ReplicaEvent): ReplicaState {
-  switch (event.type) {
-    case 'lost':
-      return { ...NEVER_CONNECTED, message: event.message };
-    case 'welcomed':
-      return { phase: 'probing', message: PROBE_UNDER_WAY, probed: false, incompatible: false };
-    case 'incompatible':
-      return { ...state, phase: 'ejected', message: event.message, incompatible: true };
-    case 'probe passed':
-    case 'probe failed':
-    case 'drain started':
-    case 'drain undone':
-    case 'ejected':
-      // Without a session, or with another model, nothing but a new session counts.
-      return state.phase === 'connecting' || state.incompatible ? state : connected(state, event);
+  if (event.type === 'lost') return { ...NEVER_CONNECTED, message: event.message };
+  if (event.type === 'welcomed') {
+    return { phase: 'probing', message: PROBE_UNDER_WAY, probed: false, incompatible: false };
   }
+  if (event.type === 'incompatible') {
+    return { ...state, phase: 'ejected', message: event.message, incompatible: true };
+  }
+  // Without a session, or with another model, nothing but a new session counts.
+  return state.phase === 'connecting' || state.incompatible ? state : { ...state, ...changes(state, event) };
 }
 
-function connected(
-  state: ReplicaState,
+/** What an event changes while the session stands. */
+function changes(
+  { phase, probed }: ReplicaState,
   event: Exclude<ReplicaEvent, { type: 'lost' | 'welcomed' | 'incompatible' }>,
-): ReplicaState {
+): Partial<ReplicaState> {
+  const drains = phase === 'draining';
   switch (event.type) {
     case 'probe passed':
       // A drain that began during the probe stands.
-      return state.phase === 'draining'
-        ? { ...state, probed: true }
-        : { ...state, phase: 'ready', message: '', probed: true };
+      return drains ? { probed: true } : { phase: 'ready', message: '', probed: true };
     case 'probe failed':
-      return state.phase === 'draining' ? state : { ...state, message: event.message };
+      return drains ? {} : { message: event.message };
     case 'drain started':
-      return { ...state, phase: 'draining', message: 'draining: it takes no new requests' };
+      return { phase: 'draining', message: 'draining: it takes no new requests' };
     case 'drain undone':
-      if (state.phase !== 'draining') return state;
-      return state.probed
-        ? { ...state, phase: 'ready', message: '' }
-        : { ...state, phase: 'probing', message: PROBE_UNDER_WAY };
+      if (!drains) return {};
+      return probed ? { phase: 'ready', message: '' } : { phase: 'probing', message: PROBE_UNDER_WAY };
     case 'ejected':
-      return state.phase === 'ready' ? { ...state, phase: 'ejected', message: event.message } : state;
+      return phase === 'ready' ? { phase: 'ejected', message: event.message } : {};
+    default:
+      return event satisfies never;
   }
 }

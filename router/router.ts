@@ -49,12 +49,15 @@ export interface RouterDependencies {
   /** Bytes that one client may leave unread. */
   readonly maxUnreadBytes?: number;
   readonly session?: Partial<typeof DEFAULT_SESSION>;
+  /** Told whenever the first replica becomes ready, or the last one no longer is. */
+  readonly onServing?: (serving: boolean) => void;
 }
 
 export class Router {
   readonly metrics = new RouterMetrics();
   readonly #config: RouterConfig;
   readonly #logger: Logger;
+  readonly #onServing: (serving: boolean) => void;
   readonly #replicas: readonly Replica[];
   readonly #dispatcher: Dispatcher;
   readonly #models: ModelRegistry;
@@ -67,11 +70,12 @@ export class Router {
 
   constructor(
     config: RouterConfig,
-    { logger, breaker = DEFAULT_BREAKER, maxUnreadBytes, session }: RouterDependencies,
+    { logger, breaker = DEFAULT_BREAKER, maxUnreadBytes, session, onServing }: RouterDependencies,
   ) {
     const now = (): number => performance.now();
     this.#config = config;
     this.#logger = logger;
+    this.#onServing = onServing ?? (() => undefined);
     const pictures = new PictureStore({
       maxPinnedBytes: config.queueMaxBytes,
       maxCachedBytes: MAX_CACHED_PICTURE_BYTES,
@@ -209,6 +213,7 @@ export class Router {
     if (serving === this.#serving) return;
     this.#serving = serving;
     this.#server.setServing(serving);
+    this.#onServing(serving);
   }
 
   #servedName(model: ServedModel): string {

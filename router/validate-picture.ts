@@ -10,28 +10,24 @@ export type PictureSource = { readonly data: Uint8Array } | { readonly hash: str
 
 /** Throws INVALID_ARGUMENT naming `field`. */
 export function checkPicture({ source }: Image, field: string, maxBytes: number): PictureSource {
-  switch (source?.$case) {
-    case undefined:
-      throw invalid(field, '', 'data, url or hash', `${field} has no source: set data, url or hash`);
-    case 'hash':
-      if (/^[0-9a-f]{64}$/.test(source.value)) return { hash: source.value };
-      throw invalid(
-        `${field}.hash`,
-        source.value.slice(0, 80),
-        '64 lower-case hex digits',
-        `${field}.hash is not a SHA-256 in lower-case hex`,
-      );
-    case 'url':
-      return { data: checkFile(decodeDataUrl(source.value, field, maxBytes), field, maxBytes) };
-    case 'data':
-      return { data: checkFile(source.value, field, maxBytes) };
+  if (source === undefined) {
+    throw invalid(field, '', 'data, url or hash', `${field} has no source: set data, url or hash`);
   }
-}
-
-function checkFile(data: Uint8Array, field: string, maxBytes: number): Uint8Array {
+  if (source.$case === 'hash') return { hash: checkHash(source.value, `${field}.hash`) };
+  const data = source.$case === 'url' ? decodeDataUrl(source.value, field, maxBytes) : source.value;
   if (data.length === 0) throw invalid(field, '0', '> 0', `${field} is an empty file`, 'EMPTY_IMAGE');
   checkSize(data.length, field, maxBytes);
-  return data;
+  return { data };
+}
+
+function checkHash(hash: string, field: string): string {
+  if (/^[0-9a-f]{64}$/.test(hash)) return hash;
+  throw invalid(
+    field,
+    hash.slice(0, 80),
+    '64 lower-case hex digits',
+    `${field} is not a SHA-256 in lower-case hex`,
+  );
 }
 
 function checkSize(size: number, field: string, maxBytes: number): void {

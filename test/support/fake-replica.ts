@@ -19,6 +19,8 @@ import { RpcError, toServiceError } from '../../rpc/status.ts';
 import { Tokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 
 const CHECKPOINT = fileURLToPath(new URL('../fixtures/checkpoints/tiny/', import.meta.url));
+/** Small, so that the tiny checkpoint's files come in several pieces. */
+const CHUNK_BYTES = 4096;
 const FILES = [
   'tokenizer.model',
   'added_tokens.json',
@@ -43,6 +45,8 @@ export interface FakeReplicaOptions {
   readonly stepMs?: number;
   /** The text of an answer; repeated until max_tokens when `ignoreEos` or shorter. */
   readonly answer?: (submit: Submit) => string;
+  /** Served in place of the tiny checkpoint's files. */
+  readonly files?: ReadonlyMap<string, Uint8Array>;
   /** 0 = any. */
   readonly port?: number;
 }
@@ -239,11 +243,12 @@ export class FakeReplica {
       getInfo: (_call, callback) => callback(null, this.info()),
       getTokenizer: (call) => {
         this.tokenizerFetches++;
-        for (const fileName of FILES) {
-          const file = readFileSync(`${CHECKPOINT}${fileName}`);
-          const half = Math.ceil(file.length / 2);
-          call.write({ fileName, chunk: file.subarray(0, half) });
-          call.write({ fileName, chunk: file.subarray(half) });
+        const files =
+          this.#options.files ?? new Map(FILES.map((name) => [name, readFileSync(`${CHECKPOINT}${name}`)]));
+        for (const [fileName, file] of files) {
+          for (let offset = 0; offset < file.length; offset += CHUNK_BYTES) {
+            call.write({ fileName, chunk: Buffer.from(file.subarray(offset, offset + CHUNK_BYTES)) });
+          }
         }
         call.end();
       },
