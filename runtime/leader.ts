@@ -108,7 +108,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
       self.fatal(error);
       return;
     }
-    self.setServing(false, error.message);
+    self.setServing(false);
     group.suspect(error);
   };
   const thread = new EngineThread(threadOptions(config));
@@ -190,7 +190,7 @@ function watchEngine(self: RankProcess, engine: Engine): void {
 
 async function drain(self: RankProcess, hub: SessionHub, { leaveGroup }: StartedEngine): Promise<void> {
   const { config, logger } = self;
-  self.setServing(false, 'draining');
+  self.setServing(false);
   hub.setDraining(true);
   const { dispatcher } = hub;
   if (!(await settlesWithin(dispatcher.idle(), config.drainTimeoutMs))) {

@@ -1,6 +1,7 @@
 // One rank of a replica. Flags: config.ts; exit codes: exit.ts.
 
 import { availableParallelism } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import { createLogger } from '../rpc/log.ts';
 import { parseConfig } from './config.ts';
 import type { Config } from './config.ts';
@@ -28,6 +29,8 @@ function run(config: Config): void {
   const fatal = (err: unknown): void => self.fatal(err instanceof Error ? err : new Error(String(err)));
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
+  // Threads started from here on keep small heaps for short-lived objects: memory belongs to weights and KV cache.
+  setFlagsFromString('--max-semi-space-size=2');
   setThreadWaitPolicy(); // before the engine thread exists: it copies the environment
   (config.rank === 0 ? runLeader(self) : runFollower(self)).catch(fatal);
 }

@@ -21,7 +21,7 @@ export class RankProcess {
   #server: RpcServer | undefined;
   #thread: EngineThread | undefined;
   #beforeFatal: ((error: Error) => void) | undefined;
-  #unhealthy: string | undefined = 'starting';
+  #dying: string | undefined;
   #ending = false;
 
   constructor(config: Config, logger: Logger) {
@@ -43,19 +43,19 @@ export class RankProcess {
     logger.info('listening', { address });
   }
 
+  /** /healthz says whether the process lives, loading included; whether it serves is gRPC health's to say. */
   async serveMetrics(metrics: RuntimeMetrics): Promise<void> {
     if (this.config.metricsListen === undefined) return;
     const { address } = await serveMetrics({
       listen: this.config.metricsListen,
       registry: metrics.registry,
-      unhealthy: () => this.#unhealthy,
+      unhealthy: () => this.#dying,
     });
     this.logger.info('metrics', { address });
   }
 
-  setServing(serving: boolean, why = 'not serving'): void {
+  setServing(serving: boolean): void {
     this.#server?.setServing(serving);
-    this.#unhealthy = serving ? undefined : why;
   }
 
   /** The engine thread to end with the process. */
@@ -72,7 +72,8 @@ export class RankProcess {
   fatal(error: Error): void {
     if (this.#ending) return;
     this.#ending = true;
-    this.setServing(false, error.message);
+    this.#dying = error.message;
+    this.setServing(false);
     const code = exitCodeOf(error);
     try {
       this.#beforeFatal?.(error);
@@ -85,7 +86,7 @@ export class RankProcess {
   /** Ends as planned. */
   async finish(): Promise<void> {
     this.#ending = true;
-    this.setServing(false, 'shutting down');
+    this.setServing(false);
     await this.#leave(0, 2_000);
   }
 

@@ -72,7 +72,7 @@ export class Pictures {
       const { hash, file } = await readUpload(call, this.#maxImageBytes);
       try {
         const picture = await this.#pool.preprocess(file);
-        this.#store.put(hash, picture);
+        this.#store.put(hash, { ...picture, pixels: shared(picture.pixels) });
         return { width: picture.width, height: picture.height };
       } catch (err) {
         this.#store.fail(hash, err instanceof Error ? err : new Error(String(err)));
@@ -82,6 +82,13 @@ export class Pictures {
       this.#uploads -= 1;
     }
   }
+}
+
+/** A copy in shared memory: every submission of the picture crosses to the engine thread without another. */
+function shared(pixels: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(new SharedArrayBuffer(pixels.byteLength));
+  copy.set(pixels);
+  return copy;
 }
 
 interface Upload {

@@ -91,13 +91,20 @@ export class ShardService {
     });
     this.#loadWriter = writer;
     this.#loaded ??= thread.load();
-    this.#loaded.then(
-      ({ bytes }) => {
-        writer.write({ loadedBytes: bytes, totalBytes: bytes, done: true });
-        writer.end();
-      },
-      (err: Error) => writer.fail(new RpcError(status.FAILED_PRECONDITION, 'LOAD_FAILED', err.message)),
-    );
+    void this.#reportLoaded(this.#loaded, writer);
+  }
+
+  async #reportLoaded(
+    loaded: Promise<{ readonly bytes: number }>,
+    writer: StreamWriter<LoadProgress>,
+  ): Promise<void> {
+    try {
+      const { bytes } = await loaded;
+      writer.write({ loadedBytes: bytes, totalBytes: bytes, done: true });
+      writer.end();
+    } catch (err) {
+      writer.fail(new RpcError(status.FAILED_PRECONDITION, 'LOAD_FAILED', (err as Error).message));
+    }
   }
 
   #open(call: ServerDuplexStream<LeaderMessage, RankMessage>): void {
@@ -177,7 +184,7 @@ class ControlStream {
     this.#heartbeats += 1;
     switch (message?.$case) {
       case 'start':
-        this.#start(message.value);
+        void this.#start(message.value);
         break;
       case 'stepPlan':
         if (this.#started) this.#options.thread.plan(message.value);
@@ -193,7 +200,7 @@ class ControlStream {
     }
   }
 
-  #start(start: Start): void {
+  async #start(start: Start): Promise<void> {
     const { thread, checkEpoch, onReady, onEnd } = this.#options;
     try {
       checkEpoch(start.groupEpoch);
@@ -201,14 +208,14 @@ class ControlStream {
       onEnd(err as Error);
       return;
     }
-    thread.start(start.kvBlocks, start.peerAddresses).then(
-      () => {
-        this.#started = true;
-        this.#writer.write({ message: { $case: 'ready', value: {} } });
-        onReady();
-      },
-      () => undefined, // the thread's onFatal has said why
-    );
+    try {
+      await thread.start(start.kvBlocks, start.peerAddresses);
+    } catch {
+      return; // the thread's onFatal has said why
+    }
+    this.#started = true;
+    this.#writer.write({ message: { $case: 'ready', value: {} } });
+    onReady();
   }
 
   #beat(): void {

@@ -91,7 +91,12 @@ export async function startGroup(
   }
   return addresses.map((address, rank) =>
     startRankAt(address, [
-      ...['--world-size', String(worldSize), '--rank', String(rank), '--ranks', addresses.join(',')],
+      '--world-size',
+      String(worldSize),
+      '--rank',
+      String(rank),
+      '--ranks',
+      addresses.join(','),
       ...args,
       ...perRank(rank),
     ]),

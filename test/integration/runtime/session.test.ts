@@ -32,9 +32,18 @@ const sessions: RouterSession[] = [];
 beforeAll(async () => {
   metricsAddress = await freeAddress();
   replica = await startRank([
-    ...['--model', TINY, '--served-name', 'tiny', '--simulate', JSON.stringify(SIMULATION)],
-    ...['--max-sequences', String(MAX_SEQUENCES), '--max-image-bytes', String(MAX_IMAGE_BYTES)],
-    ...['--metrics-listen', metricsAddress],
+    '--model',
+    TINY,
+    '--served-name',
+    'tiny',
+    '--simulate',
+    JSON.stringify(SIMULATION),
+    '--max-sequences',
+    String(MAX_SEQUENCES),
+    '--max-image-bytes',
+    String(MAX_IMAGE_BYTES),
+    '--metrics-listen',
+    metricsAddress,
   ]);
   await replica.log('serving');
   client = connect(replica.address);
@@ -337,8 +346,12 @@ describe('an engine that is lost', () => {
     ['stalls', { stallAfterSteps: 20 }, 3],
   ])('ends every session when it %s', async (_, fault, code) => {
     const lost = await startRank([
-      ...['--model', TINY, '--simulate', JSON.stringify({ ...SIMULATION, ...fault })],
-      ...['--hang-timeout-ms', '500'],
+      '--model',
+      TINY,
+      '--simulate',
+      JSON.stringify({ ...SIMULATION, ...fault }),
+      '--hang-timeout-ms',
+      '500',
     ]);
     await lost.log('serving');
     const own = connect(lost.address);
