@@ -331,7 +331,9 @@ export class Replica {
     if (attempt === undefined) return;
     if (attempt.seq !== undefined) this.#ledger.settle(attempt.seq);
     const reason = rejected.reason === '' ? 'REJECTED' : rejected.reason;
-    this.#fail(attempt, new RpcError(rejected.code, reason, rejected.message));
+    // OK, or a number that is no code, is not an answer.
+    const code = rejected.code !== 0 && status[rejected.code] !== undefined ? rejected.code : status.INTERNAL;
+    this.#fail(attempt, new RpcError(code, reason, rejected.message));
   }
 
   #fail(attempt: Attempt, error: RpcError): void {
@@ -391,7 +393,7 @@ export class Replica {
   #apply(event: ReplicaEvent): void {
     const before = this.#state;
     this.#state = transition(before, event);
-    if (this.#state.phase === before.phase) return;
+    if (this.#state.phase === before.phase || this.#closed) return;
     const { logger } = this.#options;
     if (this.#state.phase === 'ready') logger.info('replica ready', { replica: this.name });
     else if (this.#state.phase === 'connecting')

@@ -140,6 +140,14 @@ describe('an attempt that fails', () => {
     expect(h.replicas.reduce((sum, replica) => sum + replica.submits.length, 0)).toBe(times);
   });
 
+  it.each([0, 99, -1])('with %i, which is no error code, ends as INTERNAL', async (code) => {
+    const h = await start({ replicas: [{}] });
+    h.replicas[0]!.reject = () => ({ code, reason: '', message: 'odd' });
+    const stream = await h.generate(ask()).end();
+    expect(stream.error?.code).toBe(status.INTERNAL);
+    expect(stream.reason).toBe('REJECTED');
+  });
+
   it('after tokens were sent ends the call', async () => {
     const h = await start({ replicas: [{}, {}] });
     const stream = await h.generate(ask({ sampling: ENDLESS })).tokens(2);

@@ -3,7 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { FinishReason } from '../../../gen/proto/internvl/v1/generation.ts';
 import { parseDetails } from '../../../rpc/status.ts';
 import { fakeTokenizer } from '../../support/fake-replica.ts';
-import { ask, Harness, until, type Setup } from './harness.ts';
+import { Priority } from '../../../gen/proto/internvl/v1/inference.ts';
+import { ask, Harness, until, type Setup, type Stream } from './harness.ts';
 
 let harness: Harness | undefined;
 async function start(setup: Setup): Promise<Harness> {
@@ -172,6 +173,27 @@ describe('load', () => {
     expect(parseDetails(refused.error).retryAfterMs).toBeGreaterThan(0);
     first.call.cancel();
     for (const stream of waiting) expect((await stream.end()).text).toBe(ANSWER);
+  });
+
+  it('serves the more urgent of those that wait first', async () => {
+    const { replicas, generate, harness: h } = bind(await start({ replicas: [{ credits: 1 }] }));
+    const first = await generate(ask({ sampling: ENDLESS })).tokens();
+    const order = [Priority.BATCH, Priority.NORMAL, Priority.HIGH];
+    const waiting: Stream[] = [];
+    for (const priority of order) {
+      waiting.push(generate(ask({ priority })));
+      await until(() => h.router.live === 1 + waiting.length);
+    }
+    first.call.cancel();
+    for (const stream of waiting) expect((await stream.end()).error).toBeUndefined();
+    expect(replicas[0]!.submits.slice(1).map(({ priority }) => priority)).toEqual([2, 1, 0]);
+  });
+
+  it('keeps a conversation where its keys and values lie', async () => {
+    const { replicas, generate } = bind(await start({ replicas: [{}, {}, {}] }));
+    for (let turn = 0; turn < 9; turn++)
+      await generate(ask({ text: `turn ${turn}`, affinityKey: 'talk' })).end();
+    expect(replicas.map(({ submits }) => submits.length).toSorted((a, b) => a - b)).toEqual([0, 0, 9]);
   });
 
   it('gives up on a request that waited too long', async () => {
