@@ -27,8 +27,12 @@ export class RunningCli {
 }
 
 /** Runs `internvl` to its end with this standard input. */
-export async function runCli(args: readonly string[], input = ''): Promise<CliResult> {
-  const cli = new RunningCli(args);
+export async function runCli(
+  args: readonly string[],
+  input = '',
+  env: Readonly<Record<string, string>> = {},
+): Promise<CliResult> {
+  const cli = new RunningCli(args, env);
   cli.child.stdin?.end(input);
   return await cli.ended;
 }
