@@ -1,10 +1,15 @@
-// Writes gen/crd/internvl-deployment.ts from crds/internvldeployments.yaml, so that the CRD is the one source of truth.
+// Writes gen/crd/internvl-deployment.ts from crds/internvldeployments.yaml, so that the CRD is the one source of truth. --out FOLDER writes
+// it there instead.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { compile } from 'json-schema-to-typescript';
 import { parse } from 'yaml';
 
 const source = new URL('../crds/internvldeployments.yaml', import.meta.url);
-const target = new URL('../gen/crd/internvl-deployment.ts', import.meta.url);
+const { values } = parseArgs({ options: { out: { type: 'string' } } });
+const folder = values.out ?? fileURLToPath(new URL('../gen/crd', import.meta.url));
 
 interface Crd {
   readonly spec: { readonly versions: readonly { readonly schema: { readonly openAPIV3Schema: Schema } }[] };
@@ -39,8 +44,8 @@ const text = await compile(schema, 'InternVLDeployment', {
     '// Generated from crds/internvldeployments.yaml by tools/generate-crd-types.ts. DO NOT EDIT.',
   style: { singleQuote: true, printWidth: 110 },
 });
-await mkdir(new URL('.', target), { recursive: true });
-await writeFile(target, text);
+await mkdir(folder, { recursive: true });
+await writeFile(join(folder, 'internvl-deployment.ts'), text);
 
 /** Defaults are applied before anything reads a deployment, so a property with a default is always there. */
 function closed(node: unknown): unknown {
