@@ -11,22 +11,13 @@ import { StreamWriter } from '../../rpc/writer.ts';
 import type { Submission } from '../engine/engine.ts';
 import type { ClientOutput, DispatcherClient } from './dispatcher.ts';
 import type { SessionHub } from './session-hub.ts';
-import { pictureError } from './pictures.ts';
+import { PictureWaits } from './picture-waits.ts';
 import { isBadRequest, readSubmit, toDone, toWireLogprobs } from './wire.ts';
-import type { Request } from './wire.ts';
 
 const HEARTBEAT_INTERVAL_MS = 2_500; // half of what the protocol promises
 const MAX_SILENCE_MS = 20_000; // four heartbeats of the router
 const FLUSH_MS = 200; // for what tells a router that its requests are lost
 const MAX_TIMEOUT_MS = 0x7fffffff; // what a timer can hold
-
-/** A submission that waits for its pictures. */
-interface Parked {
-  readonly request: Request;
-  readonly gathering: AbortController;
-  /** Set while pictures have to be sent first: it then takes a place in the parking lot. */
-  readonly timer: NodeJS.Timeout | undefined;
-}
 
 type Message = NonNullable<EngineMessage['message']>;
 
@@ -35,7 +26,7 @@ export class Session implements DispatcherClient {
   readonly #hub: SessionHub;
   readonly #logger: Logger;
   readonly #writer: StreamWriter<EngineMessage>;
-  readonly #parked = new Map<number, Parked>();
+  readonly #waits: PictureWaits;
   readonly #deadlines = new Map<number, NodeJS.Timeout>();
   readonly #heartbeat: NodeJS.Timeout;
   #welcomed = false;
@@ -52,14 +43,14 @@ export class Session implements DispatcherClient {
     this.#writer = new StreamWriter<EngineMessage>(call, {
       byteLength: (message) => EngineMessage.encode(message).finish().length,
     });
+    this.#waits = new PictureWaits(hub, {
+      need: (hash) => this.#send({ $case: 'needImage', value: { hash: Buffer.from(hash, 'hex') } }),
+      ready: (submission) => hub.dispatcher.submit(this, [submission]),
+      reject: (handle, error) => this.#reject(handle, error.code, error.reason, error.message),
+    });
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_INTERVAL_MS);
     call.on('data', (message: RouterMessage) => this.#receive(message));
     for (const event of ['end', 'cancelled', 'close', 'error']) call.on(event, () => this.close());
-  }
-
-  /** Submissions that wait for pictures. */
-  get numParked(): number {
-    return this.#parked.size;
   }
 
   onOutput(output: ClientOutput): void {
@@ -92,7 +83,7 @@ export class Session implements DispatcherClient {
 
   onLost(error: Error, handles: readonly number[]): void {
     const message = `the replica failed: ${error.message}`;
-    for (const handle of [...handles, ...this.#parked.keys()]) {
+    for (const handle of [...handles, ...this.#waits.handles()]) {
       this.#reject(handle, status.UNAVAILABLE, 'REPLICA_FAILED', message);
     }
     this.#writer.failAfterFlush(new RpcError(status.UNAVAILABLE, 'REPLICA_FAILED', message), FLUSH_MS);
@@ -129,7 +120,7 @@ export class Session implements DispatcherClient {
     clearInterval(this.#heartbeat);
     for (const timer of this.#deadlines.values()) clearTimeout(timer);
     this.#deadlines.clear();
-    for (const handle of this.#parked.keys()) this.#unpark(handle);
+    this.#waits.cancelAll();
     this.#hub.leave(this);
     this.#writer.end();
   }
@@ -219,81 +210,13 @@ export class Session implements DispatcherClient {
     }
     this.#startDeadline(submit.handle, submit.deadlineMs);
     if (request.images.length === 0) return { ...request, images: [] };
-    this.#gather(request);
+    this.#waits.add(request);
     return undefined;
-  }
-
-  /** Submits the request once its pictures are there, and asks for those that are not. */
-  #gather(request: Request): void {
-    const { handle } = request;
-    const { parking, pictures } = this.#hub;
-    const hashes = request.images.map(({ hash }) => hash);
-    const missing = new Set(hashes.filter((hash) => !pictures.has(hash)));
-    if (missing.size > 0 && !parking.enter(request)) {
-      this.#reject(
-        handle,
-        status.RESOURCE_EXHAUSTED,
-        'TOO_MANY_WAITING_FOR_IMAGES',
-        'too many submissions wait for pictures',
-      );
-      return;
-    }
-    const gathering = new AbortController();
-    const timer =
-      missing.size > 0 ? setTimeout(() => this.#giveUp(handle, hashes), parking.limits.maxAgeMs) : undefined;
-    this.#parked.set(handle, { request, gathering, timer });
-    for (const hash of missing) this.#send({ $case: 'needImage', value: { hash: Buffer.from(hash, 'hex') } });
-    void this.#submitWithPictures(request, hashes, gathering);
-  }
-
-  async #submitWithPictures(
-    request: Request,
-    hashes: readonly string[],
-    gathering: AbortController,
-  ): Promise<void> {
-    const { handle } = request;
-    let pixels: Uint8Array[];
-    try {
-      pixels = await this.#hub.pictures.gather(hashes, gathering.signal);
-    } catch (err) {
-      if (!this.#unpark(handle, gathering)) return;
-      const error = pictureError(err);
-      if (error instanceof RpcError) this.#reject(handle, error.code, error.reason, error.message);
-      else this.#reject(handle, status.INTERNAL, 'INTERNAL', 'a picture could not be prepared');
-      return;
-    }
-    if (!this.#unpark(handle, gathering)) return;
-    const images = request.images.map((image, index) => ({ ...image, pixels: pixels[index]! }));
-    this.#hub.dispatcher.submit(this, [{ ...request, images }]);
-  }
-
-  #giveUp(handle: number, hashes: readonly string[]): void {
-    const missing = hashes.filter((hash) => !this.#hub.pictures.has(hash)).join(', ');
-    if (!this.#unpark(handle)) return;
-    this.#reject(
-      handle,
-      status.FAILED_PRECONDITION,
-      'IMAGE_NOT_SENT',
-      `the pictures ${missing} were not sent within ${this.#hub.parking.limits.maxAgeMs} ms`,
-    );
-  }
-
-  /** Whether the handle was still waiting (with that gathering, if given). */
-  #unpark(handle: number, gathering?: AbortController): boolean {
-    const parked = this.#parked.get(handle);
-    if (!parked || (gathering && parked.gathering !== gathering)) return false;
-    this.#parked.delete(handle);
-    if (parked.timer) {
-      clearTimeout(parked.timer);
-      this.#hub.parking.leave(parked.request);
-    }
-    parked.gathering.abort();
-    return true;
   }
 
   #abort(handles: readonly number[]): void {
     for (const handle of handles) {
-      if (!this.#unpark(handle)) continue;
+      if (!this.#waits.cancel(handle)) continue;
       this.#reject(handle, status.CANCELLED, 'ABORTED', 'aborted while it waited for a picture');
     }
     this.#hub.dispatcher.abort(this, handles);
@@ -311,7 +234,7 @@ export class Session implements DispatcherClient {
   }
 
   #isLive(handle: number): boolean {
-    return this.#parked.has(handle) || this.#hub.dispatcher.isLive(this, handle);
+    return this.#waits.has(handle) || this.#hub.dispatcher.isLive(this, handle);
   }
 
   #reject(handle: number, code: status, reason: string, message: string): void {
