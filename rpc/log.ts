@@ -19,6 +19,8 @@ export interface LogOptions {
 
 /** A logger to stdout: the message is a constant, data stands in fields, an error under `err`. */
 export function createLogger(options: LogOptions): Logger {
+  if (!process.stdout.listeners('error').includes(ignoreClosedPipe))
+    process.stdout.on('error', ignoreClosedPipe);
   return createWinstonLogger({
     level: options.level,
     defaultMeta: { ...options.fields },
@@ -29,6 +31,11 @@ export function createLogger(options: LogOptions): Logger {
     ),
     transports: [new transports.Console()],
   });
+}
+
+/** Whoever read the log has gone: a server goes on without. */
+function ignoreClosedPipe(err: Error): void {
+  if (!('code' in err) || err.code !== 'EPIPE') throw err;
 }
 
 // winston drops an Error's message when it stands in a field.

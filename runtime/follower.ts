@@ -54,8 +54,7 @@ export async function runFollower(self: RankProcess): Promise<void> {
       loadedAt = performance.now();
     },
     onReady: () => {
-      self.setServing(true);
-      logger.info('serving', { address: config.listen });
+      self.announceServing();
     },
     onEnd: (lost) => {
       groupEnded();

@@ -95,8 +95,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
     metrics,
   });
   if (self.ending) return;
-  self.setServing(true);
-  logger.info('serving', { address: config.listen });
+  self.announceServing();
 }
 
 async function startGroup(self: RankProcess): Promise<StartedEngine> {

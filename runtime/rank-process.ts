@@ -19,6 +19,7 @@ export class RankProcess {
   readonly config: Config;
   readonly logger: Logger;
   #server: RpcServer | undefined;
+  #address: string | undefined;
   #thread: EngineThread | undefined;
   #beforeFatal: ((error: Error) => void) | undefined;
   #dying: string | undefined;
@@ -39,8 +40,8 @@ export class RankProcess {
     const { config, logger } = this;
     const descriptors = readFileSync(new URL(descriptorsPath(), import.meta.url));
     this.#server = createServer({ maxMessageBytes, services, descriptors, logger });
-    const address = await this.#server.bind(config.listen);
-    logger.info('listening', { address });
+    this.#address = await this.#server.bind(config.listen);
+    logger.info('listening', { address: this.#address });
   }
 
   /** /healthz says whether the process lives, loading included; whether it serves is gRPC health's to say. */
@@ -56,6 +57,12 @@ export class RankProcess {
 
   setServing(serving: boolean): void {
     this.#server?.setServing(serving);
+  }
+
+  /** The rank is up: health says SERVING, the log where. */
+  announceServing(): void {
+    this.setServing(true);
+    this.logger.info('serving', { address: this.#address });
   }
 
   /** The engine thread to end with the process. */

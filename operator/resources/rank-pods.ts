@@ -104,7 +104,12 @@ function rankContainer(
     image: place.image,
     command: [PROGRAMS.runtime],
     args: rankArgs(deployment, place, rank, { grpc, metrics }),
-    env: [{ name: 'POD_IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } }],
+    env: [
+      { name: 'POD_IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } },
+      // Memory belongs to weights and KV cache: few malloc arenas, a small young generation. Both are read at process start only.
+      { name: 'MALLOC_ARENA_MAX', value: '2' },
+      { name: 'NODE_OPTIONS', value: '--max-semi-space-size=2' },
+    ],
     ports: [
       { name: slot === 0 ? 'grpc' : `grpc-${slot}`, containerPort: grpc },
       { name: slot === 0 ? 'metrics' : `metrics-${slot}`, containerPort: metrics },
