@@ -2,11 +2,20 @@ import { describe, expect, it } from 'vitest';
 import { pick, type Candidate } from './balancer.ts';
 import { DEFAULT_RATES } from './cost.ts';
 
-function candidate(name: string, options: { credits?: number; waiting?: number } = {}): Candidate {
+function candidate(
+  name: string,
+  options: { credits?: number; waiting?: number; sequences?: number } = {},
+): Candidate {
   return {
     name,
     credits: options.credits ?? 1,
-    load: { waitingUncachedTokens: options.waiting ?? 0, unackedTokens: 0, sequences: 0, kvUsage: 0 },
+    maxSequences: 4,
+    load: {
+      waitingUncachedTokens: options.waiting ?? 0,
+      unackedTokens: 0,
+      sequences: options.sequences ?? 0,
+      kvUsage: 0,
+    },
     rates: DEFAULT_RATES,
   };
 }
@@ -30,6 +39,20 @@ describe('pick', () => {
       undefined,
     ],
     ['back to the only one', [candidate('a')], ['a'], {}, 'a'],
+    [
+      'where a sequence can start at once, though another is cheaper',
+      [candidate('a', { sequences: 4 }), candidate('b', { waiting: 9000, sequences: 3 })],
+      [],
+      { a: 1000 },
+      'b',
+    ],
+    [
+      'the cheapest when all are full',
+      [candidate('a', { waiting: 900, sequences: 4 }), candidate('b', { waiting: 100, sequences: 6 })],
+      [],
+      {},
+      'b',
+    ],
     ['where it is warm', [candidate('a'), candidate('b', { waiting: 200 })], [], { b: 800 }, 'b'],
     [
       'not where it is warm but busy',

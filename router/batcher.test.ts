@@ -31,6 +31,7 @@ function candidate(name: string, credits: number): Candidate {
   return {
     name,
     credits,
+    maxSequences: 8,
     load: { waitingUncachedTokens: 0, unackedTokens: 0, sequences: 0, kvUsage: 0 },
     rates: DEFAULT_RATES,
   };

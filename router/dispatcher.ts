@@ -153,7 +153,13 @@ export class Dispatcher {
     const byName = new Map(replicas.map((replica) => [replica.name, replica]));
     const candidates = replicas.map((replica, index): Candidate => {
       const { credits, load } = replica.ledger;
-      return { name: replica.name, credits, load, rates: rates[index]! };
+      return {
+        name: replica.name,
+        credits,
+        maxSequences: replica.info?.maxSequences ?? Infinity,
+        load,
+        rates: rates[index]!,
+      };
     });
     const hits = (request: RoutedRequest, name: string): number =>
       this.#hitTokens(request, byName.get(name)!);

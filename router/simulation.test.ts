@@ -192,6 +192,7 @@ function simulate(scenario: Scenario, seed: number) {
       return {
         name: replica.name,
         credits: replica.ledger.credits,
+        maxSequences: scenario.replicas[replicas.indexOf(replica)]!.capacity,
         load: replica.ledger.load,
         rates: rates[index]!,
       };
