@@ -1,10 +1,11 @@
 // A gRPC server as every process here runs it: health, reflection, size limits, guarded handlers, a bounded shutdown.
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { PackageDefinition } from '@grpc/proto-loader';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { loadFileDescriptorSetFromBuffer, loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation, protoPath as healthProtoPath } from 'grpc-health-check';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
+import { HealthImplementation } from 'grpc-health-check';
 import { formatAddress, parseAddress } from './address.ts';
 import { bindError } from './bind-error.ts';
 import { guardHandlers, refuseUndecodable, tolerantDefinition } from './guard.ts';
@@ -73,12 +74,27 @@ function serviceName(definition: ServiceDefinition): string {
   return path.split('/')[1] ?? '';
 }
 
+/**
+ * Reflection answers with the compiler's own descriptors. Going through a proto-loader package instead would rebuild them, and lose the names
+ * of JSON fields and of map entries on the way: strict clients refuse such descriptors.
+ */
 function addReflection(server: Server, descriptors: Buffer, names: readonly string[]): void {
-  const packages = {
-    ...loadFileDescriptorSetFromBuffer(descriptors),
-    ...loadSync(healthProtoPath, { keepCase: true }),
-  };
-  new ReflectionService(packages, { services: [...names, 'grpc.health.v1.Health'] }).addToServer(server);
+  const packages = { descriptors: { fileDescriptorProtos: filesOf(descriptors) } };
+  new ReflectionService(packages as unknown as PackageDefinition, {
+    services: [...names, 'grpc.health.v1.Health'],
+  }).addToServer(server);
+}
+
+/** The serialized FileDescriptorProtos of a serialized FileDescriptorSet: its field 1, repeated. */
+function filesOf(descriptors: Buffer): Buffer[] {
+  const reader = new BinaryReader(descriptors);
+  const files: Buffer[] = [];
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (field === 1) files.push(Buffer.from(reader.bytes()));
+    else reader.skip(wireType, field);
+  }
+  return files;
 }
 
 function bind(server: Server, address: string): Promise<string> {

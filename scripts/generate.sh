@@ -15,7 +15,7 @@ buf format --diff --exit-code >/dev/null || {
   echo 'generate: proto files are not formatted; run: npx buf format -w' >&2
   exit 1
 }
-buf generate --output "$out/.." --template "$(sed "s#out: gen/proto#out: $(basename "$out")/proto#" buf.gen.yaml)"
+buf generate --exclude-path proto/grpc --output "$out/.." --template "$(sed "s#out: gen/proto#out: $(basename "$out")/proto#" buf.gen.yaml)"
 buf build --as-file-descriptor-set -o "$out/descriptors.binpb"
 if [ -e tools/generate-crd-types.ts ]; then
   node tools/generate-crd-types.ts --out "$out/crd"

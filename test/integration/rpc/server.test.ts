@@ -137,6 +137,16 @@ describe('a server', () => {
     stream.write({ fileContainingSymbol: 'internvl.engine.v1.Engine' });
     const files = (await answers.next()).value.fileDescriptorResponse.fileDescriptorProto;
     expect(files.length).toBeGreaterThan(0);
+    // Names that a descriptor rebuilt from a parsed package lacks, and without which strict clients refuse it or print other field names.
+    expect(Buffer.concat(files).includes('maxModelLength')).toBe(true);
+    for (const [symbol, mapEntry] of [
+      ['grpc.health.v1.Health', 'StatusesEntry'],
+      ['google.rpc.ErrorInfo', 'MetadataEntry'],
+    ] as const) {
+      stream.write({ fileContainingSymbol: symbol });
+      const { fileDescriptorProto } = (await answers.next()).value.fileDescriptorResponse;
+      expect(Buffer.concat(fileDescriptorProto).includes(mapEntry)).toBe(true);
+    }
     stream.end();
   });
 
