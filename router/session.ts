@@ -10,6 +10,7 @@ import type {
 } from '../gen/proto/internvl/engine/v1/engine.ts';
 
 const PROTOCOL_MINOR = 0;
+const GRACE_MS = 100;
 
 export interface SessionOptions {
   readonly routerId: string;
@@ -25,7 +26,7 @@ export interface SessionOptions {
 
 export const DEFAULT_SESSION: Omit<SessionOptions, 'routerId' | 'random'> = {
   heartbeatMs: 2_000,
-  silenceMs: 12_000,
+  silenceMs: 4_500, // two heartbeats missed; a replica that hangs is promised to be noticed within 5 s
   firstReconnectMs: 100,
   mostReconnectMs: 1_000,
 };
@@ -52,6 +53,8 @@ export class Session {
   #submits: Submit[] = [];
   #aborts: number[] = [];
   #flushPlanned = false;
+  /** Messages that have come. */
+  #heard = 0;
 
   constructor(client: EngineClient, options: SessionOptions, listener: SessionListener) {
     this.#client = client;
@@ -74,10 +77,7 @@ export class Session {
       () => this.#send({ $case: 'heartbeat', value: {} }),
       this.#options.heartbeatMs,
     );
-    this.#silenceTimer = setTimeout(
-      () => this.#lost(stream, `nothing heard for ${this.#options.silenceMs} ms`),
-      this.#options.silenceMs,
-    );
+    this.#silenceTimer = setTimeout(() => this.#silent(stream), this.#options.silenceMs);
   }
 
   submit(submission: Submit): void {
@@ -104,6 +104,7 @@ export class Session {
 
   #received(stream: ClientDuplexStream<RouterMessage, EngineMessage>, { message }: EngineMessage): void {
     if (stream !== this.#stream) return;
+    this.#heard++;
     this.#silenceTimer?.refresh();
     if (message === undefined || message.$case === 'heartbeat') return;
     if (message.$case === 'welcome') this.#failures = 0;
@@ -115,6 +116,14 @@ export class Session {
         `a message could not be handled: ${error instanceof Error ? error.message : String(error)}`,
       );
     }
+  }
+
+  // Timers run before sockets are read: after a stall of this process, what came meanwhile has yet to be taken in.
+  #silent(stream: ClientDuplexStream<RouterMessage, EngineMessage>): void {
+    const heard = this.#heard;
+    setTimeout(() => {
+      if (this.#heard === heard) this.#lost(stream, `nothing heard for ${this.#options.silenceMs} ms`);
+    }, GRACE_MS);
   }
 
   #lost(stream: ClientDuplexStream<RouterMessage, EngineMessage>, reason: string): void {

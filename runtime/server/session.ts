@@ -14,7 +14,7 @@ import type { SessionHub } from './session-hub.ts';
 import { PictureWaits } from './picture-waits.ts';
 import { isBadRequest, readSubmit, toDone, toWireLogprobs } from './wire.ts';
 
-const HEARTBEAT_INTERVAL_MS = 2_500; // half of what the protocol promises
+const HEARTBEAT_INTERVAL_MS = 1_000; // half of what the protocol promises
 const MAX_SILENCE_MS = 20_000; // four heartbeats of the router
 const FLUSH_MS = 200; // for what tells a router that its requests are lost
 const MAX_TIMEOUT_MS = 0x7fffffff; // what a timer can hold

@@ -56,9 +56,9 @@ export function pictureFile(name: string): Buffer {
 /** All prompts; those with a picture get `picture`, unless an answer was recorded for another. */
 export function goldenPrompts(checkpoint: string, picture = 'p1_shapes.png'): GoldenPrompt[] {
   const pictures = new Map(
-    readJson<AnswerJson[]>(checkpoint, 'generate.json').map(({ name, image }) => [name, image]),
+    (readJson(checkpoint, 'generate.json') as AnswerJson[]).map(({ name, image }) => [name, image]),
   );
-  return readJson<PromptJson[]>(checkpoint, 'prompts.json').map((prompt) => ({
+  return (readJson(checkpoint, 'prompts.json') as PromptJson[]).map((prompt) => ({
     name: prompt.name,
     text: prompt.question,
     history: prompt.history,
@@ -71,7 +71,7 @@ export function goldenPrompts(checkpoint: string, picture = 'p1_shapes.png'): Go
 
 export function goldenAnswers(checkpoint: string): GoldenAnswer[] {
   const prompts = new Map(goldenPrompts(checkpoint).map((prompt) => [prompt.name, prompt]));
-  return readJson<AnswerJson[]>(checkpoint, 'generate.json').map((run) => {
+  return (readJson(checkpoint, 'generate.json') as AnswerJson[]).map((run) => {
     const prompt = prompts.get(run.name);
     if (prompt === undefined) throw new RangeError(`no prompt ${run.name}`);
     const tokenIds = run.finish === 'eos' ? run.new_ids.slice(0, -1) : run.new_ids;
@@ -100,6 +100,6 @@ export function requestOf({ prompt }: GoldenAnswer, changes: Question = {}): Gen
   return request({ ...prompt, ...changes, sampling: { maxTokens: 32, ...changes.sampling } });
 }
 
-function readJson<T>(checkpoint: string, file: string): T {
-  return JSON.parse(readFileSync(join(FIXTURES, 'golden', checkpoint, file), 'utf8')) as T;
+function readJson(checkpoint: string, file: string): unknown {
+  return JSON.parse(readFileSync(join(FIXTURES, 'golden', checkpoint, file), 'utf8'));
 }

@@ -62,8 +62,13 @@ async function editConfig(edit: (config: Record<string, Record<string, unknown>>
 
 const BAD: readonly (readonly [string, () => Promise<void>, RegExp])[] = [
   [
+    'a missing tensor',
+    () => editHeader((header) => void delete header[EMBEDDING]),
+    /model-00002-of-00003\.safetensors: tensor .*embed_tokens\.weight is missing/,
+  ],
+  [
     'a tensor of a wrong shape',
-    () => editHeader((header) => void header[EMBEDDING]!.shape.reverse()),
+    () => editHeader((header) => void (header[EMBEDDING]!.shape = [112, 1009])),
     /embed_tokens\.weight has shape \[112, 1009\]; config\.json calls for \[1009, 112\]/,
   ],
   [
@@ -121,7 +126,13 @@ describe('a tensor-parallel size', () => {
     const golden = goldenAnswer('small-tp', 'text_hello');
     const { code, stdout, stderr } = await generate(
       join(FIXTURES, 'checkpoints/small-tp'),
-      ...['--tensor-parallel-size', '8', '--prompt', golden.prompt.text, '--max-tokens', '4', '--json'],
+      '--json',
+      '--tensor-parallel-size',
+      '8',
+      '--prompt',
+      golden.prompt.text,
+      '--max-tokens',
+      '4',
     );
     expect(code).toBe(0);
     expect((JSON.parse(stdout) as { tokenIds: number[] }).tokenIds).toEqual(golden.tokenIds.slice(0, 4));

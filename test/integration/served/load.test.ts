@@ -97,18 +97,13 @@ describe('a deadline', () => {
 describe('a full queue', () => {
   it('refuses further requests, says when to come back, and works on', async () => {
     const calls = endless(QUEUE + 120);
-    const refused: Call[] = [];
-    for (const call of calls)
-      void call.ended.then(() => {
-        if (call.error?.code === status.RESOURCE_EXHAUSTED) refused.push(call);
-      });
     const late = served.generate(requestOf(texts[0]!));
     await late.ended;
     expect(late.error?.code).toBe(status.RESOURCE_EXHAUSTED);
     expect(late.reason).toBe('QUEUE_FULL');
     expect(parseDetails(late.error).retryAfterMs).toBeGreaterThan(0);
     expect(late.error?.details).toContain(String(QUEUE));
-    expect(refused.length).toBeGreaterThan(0);
+    expect(calls.some(({ error }) => error?.code === status.RESOURCE_EXHAUSTED)).toBe(true);
     for (const call of calls) call.cancel();
     await served.idle();
     expectAnswered(await served.generate(requestOf(texts[0]!)).ended, texts[0]!);
@@ -132,5 +127,27 @@ describe('a slow reader', () => {
     expect(slow.tokenIds).toHaveLength(600);
     expect(slow.logprobs).toHaveLength(600);
     expect(slow.finished?.finishReason).toBe(FinishReason.LENGTH);
+  });
+});
+
+describe('a replica of one rank that stops', () => {
+  it('is given up, what it had not begun is answered by the other, and it is taken back when it goes on', async () => {
+    const streaming = endless(8);
+    await Promise.all(streaming.map((call) => call.tokens(1)));
+    const replica = streaming[0]!.replica!;
+    served.kill(`${replica}-0`, 'SIGSTOP');
+    try {
+      const asked = [...texts, ...texts];
+      const calls = asked.map((answer) => served.generate(requestOf(answer)));
+      for (const call of streaming.filter((candidate) => candidate.replica === replica)) {
+        expect((await call.ended).error?.code).toBe(status.UNAVAILABLE);
+        expect(call.reason).toBe('REPLICA_FAILED');
+      }
+      for (const call of streaming) call.cancel();
+      for (const [index, answer] of asked.entries()) expectAnswered(await calls[index]!.ended, answer);
+    } finally {
+      served.kill(`${replica}-0`, 'SIGCONT');
+    }
+    await served.idle();
   });
 });

@@ -79,7 +79,7 @@ export interface Abort {
   handles: number[];
 }
 
-/** Sent both ways at least every 5 s when nothing else is. */
+/** Sent both ways at least every 2 s when nothing else is. */
 export interface Heartbeat {
 }
 
