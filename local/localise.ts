@@ -11,7 +11,7 @@ export interface LocalProcess {
   readonly program: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** HOST:PORT of its gRPC server and of its metrics. */
+  /** HOST:PORT of its gRPC server and of its metrics (empty = none). */
   readonly grpc: string;
   readonly metrics: string;
 }

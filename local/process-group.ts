@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RunningProcess } from './child-process.ts';
+import { LIVENESS, watchLiveness, type LivenessOptions } from './liveness.ts';
 import type { LocalGroup, LocalProcess } from './localise.ts';
 import { decideRestart, describeExit, type Exit, type RestartBudget } from './restart-policy.ts';
 
@@ -36,6 +37,7 @@ export interface GroupObserver {
 export interface ProcessGroupOptions {
   readonly logDirectory: string;
   readonly budget: RestartBudget;
+  readonly liveness?: LivenessOptions;
   readonly observer: GroupObserver;
 }
 
@@ -98,7 +100,7 @@ export class ProcessGroup {
     const exits: Exit[] = [];
     let killed = false;
     this.#readySince = undefined;
-    const { logDirectory, observer } = this.#options;
+    const { logDirectory, observer, liveness = LIVENESS } = this.#options;
     this.#running = this.group.processes.map(
       (spec) =>
         new RunningProcess(spec, join(logDirectory, `${spec.name}.log`), (line) => observer.line(spec, line)),
@@ -106,8 +108,12 @@ export class ProcessGroup {
     observer.started(this.group, this.pids);
     let readyMs = 0;
     await Promise.all(
-      this.#running.map(async ({ exited }) => {
-        const exit = await exited;
+      this.#running.map(async (running) => {
+        const { metrics } = running.spec;
+        const unwatch =
+          metrics === '' ? undefined : watchLiveness(metrics, liveness, () => running.signal('SIGKILL'));
+        const exit = await running.exited;
+        unwatch?.();
         // What was killed for another's sake tells nothing, but an exit of its own that crossed the signal does.
         if (killed && exit.signal === 'SIGKILL') return;
         exits.push(exit);

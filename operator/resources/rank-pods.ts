@@ -5,6 +5,7 @@ import { COMPONENTS, LABELS, MODEL_MOUNT, PORTS, PROGRAMS } from '../api.ts';
 import { rankName, ranksServiceName, replicaName } from '../names.ts';
 import { bytesOf, millisecondsOf } from '../quantity.ts';
 import { componentLabels, ownerReferences } from './labels.ts';
+import { livenessProbe } from './liveness-probe.ts';
 import { modelVolume } from './model-volume.ts';
 
 export interface ReplicaPlace {
@@ -115,6 +116,7 @@ function rankContainer(
       { name: slot === 0 ? 'metrics' : `metrics-${slot}`, containerPort: metrics },
     ],
     readinessProbe: { grpc: { port: grpc }, periodSeconds: 5, timeoutSeconds: 2 },
+    livenessProbe: livenessProbe(metrics),
     resources: rankResources(deployment),
     securityContext: {
       allowPrivilegeEscalation: false,

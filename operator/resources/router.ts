@@ -4,6 +4,7 @@ import { COMPONENTS, PORTS, PROGRAMS } from '../api.ts';
 import { ranksServiceName, routerName } from '../names.ts';
 import { bytesOf, millisecondsOf } from '../quantity.ts';
 import { componentLabels, ownerReferences } from './labels.ts';
+import { livenessProbe } from './liveness-probe.ts';
 import { flags, quantities } from './rank-pods.ts';
 
 /** A replica as the router knows it: its name and rank 0's HOST:PORT. */
@@ -50,6 +51,7 @@ export function routerDeployment(deployment: InternVLDeployment, place: RouterPl
                 { name: 'metrics', containerPort: PORTS.metrics },
               ],
               readinessProbe: { grpc: { port: PORTS.grpc }, periodSeconds: 5, timeoutSeconds: 2 },
+              livenessProbe: livenessProbe(PORTS.metrics),
               resources: {
                 ...(router.resources?.requests && { requests: quantities(router.resources.requests) }),
                 ...(router.resources?.limits && { limits: quantities(router.resources.limits) }),

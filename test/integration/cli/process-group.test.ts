@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LocalProcess } from '../../../local/localise.ts';
 import { GroupFailed, ProcessGroup, type GroupObserver } from '../../../local/process-group.ts';
+import { freePorts } from '../../../local/ports.ts';
 import { eventually, isAlive } from './eventually.ts';
 
 let directory: string;
@@ -38,7 +39,9 @@ function run(processes: LocalProcess[], maxRestarts = 5) {
     restarting: (_, why, delayMs) => seen.restarts.push(`${why}, ${delayMs}`),
   };
   const budget = { maxRestarts, stableMs: 600_000 };
-  const group = new ProcessGroup({ name: 'group', processes }, { logDirectory: directory, budget, observer });
+  const liveness = { intervalMs: 20, timeoutMs: 500, failures: 2 };
+  const options = { logDirectory: directory, budget, liveness, observer };
+  const group = new ProcessGroup({ name: 'group', processes }, options);
   groups.push(group);
   const serving = () =>
     eventually(
@@ -62,6 +65,20 @@ describe('ProcessGroup', () => {
     expect(seen.restarts).toEqual(['rank-1 was killed by SIGKILL, 500']);
     await group.stop(5000);
     for (const pid of after.values()) expect(isAlive(pid)).toBe(false);
+  });
+
+  it('starts all processes again when one stops answering', async () => {
+    const [port] = await freePorts(1);
+    const metrics = `127.0.0.1:${port}`;
+    const hung = { ...stub('rank-0', '--metrics-listen', metrics), metrics };
+    const { group, seen, serving } = run([hung, stub('rank-1')]);
+    await serving();
+    await eventually('a first answer', () => seen.lines.includes('rank-0: asked'));
+    const before = group.pids;
+    process.kill(before.get('rank-0') ?? 0, 'SIGSTOP');
+    await eventually('a second start', () => seen.starts.length === 2);
+    expect(seen.restarts).toEqual(['rank-0 was killed by SIGKILL, 500']);
+    for (const pid of before.values()) expect(isAlive(pid)).toBe(false);
   });
 
   it('gives up when the budget is spent, with the last lines of the process', async () => {
