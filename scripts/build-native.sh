@@ -26,4 +26,5 @@ if [[ ! -f $build/build.ninja ]] || ! grep -qF "NODE_API_INCLUDES:STRING=$includ
   }
   rm -f "${TMPDIR:-/tmp}/internvl-cmake.$$"
 fi
-cmake --build "$build"
+# Silent when there is nothing to do.
+cmake --build "$build" | sed -u '/Re-checking globbed directories/d; /no work to do/d'
