@@ -19,7 +19,7 @@ import type { LocalDeployment } from '../local/deployment.ts';
 import { readManifest } from '../local/read-manifest.ts';
 
 const QUESTIONS = [
-  'What colour is the heart?',
+  'What colour is the star?',
   'How many shapes do you see?',
   'What is in the bottom right corner?',
 ];
