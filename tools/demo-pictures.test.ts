@@ -73,8 +73,8 @@ describe('askAbout', () => {
     ['What is in the top right?', 'A blue circle.'],
     ['What is in the bottom left?', 'An orange star.'],
     ['What is in the bottom right?', 'Nothing.'],
-    ['Where is the blue circle?', 'In the top right.'],
-    ['Where is the star?', 'In the bottom left.'],
+    ['Where is the blue circle?', 'Top right.'],
+    ['Where is the star?', 'Bottom left.'],
     ['Is there a red circle?', 'Yes.'],
     ['Describe the picture.', 'A red circle, a blue circle and an orange star.'],
   ])('answers %s with %s', (question, answer) => {

@@ -122,8 +122,8 @@ function positionQuestions(objects: readonly DrawnObject[], random: Random): Que
   });
   return [
     ...what,
-    ...objects.map((object) => where(nameOf(object), `In the ${object.place}.`)),
-    ...unique(objects, 'shape').map((object) => where(object.shape, `In the ${object.place}.`)),
+    ...objects.map((object) => where(nameOf(object), sentence(object.place))),
+    ...unique(objects, 'shape').map((object) => where(object.shape, sentence(object.place))),
     ...[missingName(objects, random)].map((name) => where(name, `There is no ${name}.`)),
   ];
 }
