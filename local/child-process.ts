@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { LineSplitter } from './lines.ts';
 import type { LocalProcess } from './localise.ts';
-import type { Exit } from './restart-policy.ts';
+import type { Exit } from '../operator/restart-policy.ts';
 import { RotatingFile } from './rotating-file.ts';
 
 const PACKAGE = new URL('../', import.meta.url);

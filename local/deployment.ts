@@ -14,7 +14,7 @@ import { GroupFailed, ProcessGroup, type GroupObserver } from './process-group.t
 import { advance, parseProcessEvent, STARTING, type ProcessProgress } from './progress.ts';
 import { ReadinessProbe } from './readiness.ts';
 import type { Endpoints } from './ready-file.ts';
-import { EXIT_PORT_IN_USE } from './restart-policy.ts';
+import { EXIT_PORT_IN_USE } from '../operator/restart-policy.ts';
 
 const STABLE_MS = 10 * 60_000;
 const POLL_MS = 100;

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RunningProcess } from './child-process.ts';
 import { LIVENESS, watchLiveness, type LivenessOptions } from './liveness.ts';
 import type { LocalGroup, LocalProcess } from './localise.ts';
-import { decideRestart, describeExit, type Exit, type RestartBudget } from './restart-policy.ts';
+import { decideRestart, describeExit, type Exit, type RestartBudget } from '../operator/restart-policy.ts';
 
 /** A group that stays down; the message names the process, and `tail` is the last of its output. */
 export class GroupFailed extends Error {
