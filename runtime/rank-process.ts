@@ -38,7 +38,7 @@ export class RankProcess {
   /** Listens for gRPC; health says NOT_SERVING until setServing. */
   async serve(services: readonly ServedService[], maxMessageBytes: number): Promise<void> {
     const { config, logger } = this;
-    const descriptors = readFileSync(new URL(descriptorsPath(), import.meta.url));
+    const descriptors = readFileSync(new URL('../gen/descriptors.binpb', import.meta.url));
     this.#server = createServer({ maxMessageBytes, services, descriptors, logger });
     this.#address = await this.#server.bind(config.listen);
     logger.info('listening', { address: this.#address });
@@ -140,9 +140,4 @@ export function threadOptions(config: Config): ThreadOptions {
     maxBatchedTokens: config.maxBatchedTokens,
     kvCache: config.kvCache,
   };
-}
-
-// Sources run from runtime/, compiled files from dist/runtime/.
-function descriptorsPath(): string {
-  return import.meta.filename.endsWith('.ts') ? '../gen/descriptors.binpb' : '../../gen/descriptors.binpb';
 }
