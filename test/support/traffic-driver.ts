@@ -1,0 +1,115 @@
+// Asks a deployment one question after another until SIGTERM, and prints one JSON line when a request starts and one when it has ended.
+//   node traffic-driver.ts --target HOST:PORT --questions FILE [--workers N] [--pause-ms N] [--deadline-ms N]
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { credentials, status as codes, type ServiceError } from '@grpc/grpc-js';
+import {
+  InferenceClient,
+  Priority,
+  Role,
+  type GenerateEvent,
+  type GenerateRequest,
+} from '../../gen/proto/internvl/v1/inference.ts';
+import { clientChannelOptions } from '../../rpc/channel.ts';
+import type { TrafficLine, TrafficQuestion } from './traffic.ts';
+
+const { values } = parseArgs({
+  options: {
+    target: { type: 'string' },
+    questions: { type: 'string' },
+    workers: { type: 'string', default: '2' },
+    'pause-ms': { type: 'string', default: '150' },
+    'deadline-ms': { type: 'string', default: '60000' },
+  },
+});
+const { target, questions: file } = values;
+if (target === undefined || file === undefined) throw new Error('--target and --questions are needed');
+const questions = JSON.parse(readFileSync(file, 'utf8')) as readonly TrafficQuestion[];
+const pictures = new Map(questions.map(({ picture }) => [picture, readFileSync(picture)]));
+let stopped = false;
+let sequence = 0;
+
+function say(line: TrafficLine): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
+
+function requestOf({ text, picture, tokens }: TrafficQuestion): GenerateRequest {
+  const data = pictures.get(picture);
+  if (data === undefined) throw new RangeError(`no picture ${picture}`);
+  return {
+    requestId: '',
+    model: '',
+    messages: [
+      {
+        role: Role.USER,
+        parts: [
+          { part: { $case: 'image', value: { source: { $case: 'data', value: data } } } },
+          { part: { $case: 'text', value: text } },
+        ],
+      },
+    ],
+    sampling: {
+      temperature: 0,
+      stop: [],
+      stopTokenIds: [],
+      ignoreEos: tokens !== undefined,
+      maxTokens: tokens ?? 64,
+    },
+    output: { promptTokenIds: false },
+    priority: Priority.UNSPECIFIED,
+    affinityKey: '',
+    cacheSalt: '',
+  };
+}
+
+async function ask(client: InferenceClient, question: TrafficQuestion, id: number): Promise<void> {
+  const started = Date.now();
+  say({ event: 'started', id, at: started });
+  let answer = '';
+  let tokens = 0;
+  let replica = '';
+  let error: ServiceError | undefined;
+  const call = client.generate(requestOf(question), { deadline: started + Number(values['deadline-ms']) });
+  call.on('data', ({ event }: GenerateEvent) => {
+    if (event?.$case === 'started') replica = event.value.replica;
+    else if (event?.$case === 'delta') {
+      answer += event.value.text;
+      tokens += event.value.tokenIds.length;
+    }
+  });
+  call.on('error', (cause: ServiceError) => (error = cause));
+  await new Promise((resolve) => call.once('status', resolve));
+  const right =
+    question.tokens === undefined ? answer === question.answer : answer.startsWith(question.answer);
+  say({
+    event: 'ended',
+    id,
+    at: Date.now(),
+    code: codes[error?.code ?? codes.OK] ?? 'UNKNOWN',
+    message: error?.details ?? '',
+    question: question.text,
+    answer,
+    tokens,
+    replica,
+    right: error === undefined && right && (question.tokens === undefined || tokens === question.tokens),
+  });
+}
+
+async function work(): Promise<void> {
+  // A connection each, so that the workers meet different routers.
+  const client = new InferenceClient(target ?? '', credentials.createInsecure(), {
+    ...clientChannelOptions({ maxMessageBytes: 64 << 20, ownConnection: true }),
+  });
+  while (!stopped) {
+    const id = sequence++;
+    const question = questions[id % questions.length];
+    if (question === undefined) throw new RangeError('no questions');
+    await ask(client, question, id);
+    await pause(Number(values['pause-ms']));
+  }
+  client.close();
+}
+
+process.on('SIGTERM', () => (stopped = true));
+await Promise.all(Array.from({ length: Number(values.workers) }, work));
