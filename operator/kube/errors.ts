@@ -14,7 +14,11 @@ export interface StatusDetails {
   readonly name?: string;
   readonly kind?: string;
   readonly retryAfterSeconds?: number;
-  readonly causes?: readonly { readonly reason?: string; readonly message?: string; readonly field?: string }[];
+  readonly causes?: readonly {
+    readonly reason?: string;
+    readonly message?: string;
+    readonly field?: string;
+  }[];
 }
 
 /** The API server's refusal. `status` is the HTTP code, `reason` the machine-readable word of the Status (empty when there was none). */
@@ -83,7 +87,10 @@ export function isAlreadyExists(error: unknown): error is ApiError {
 
 /** The resourceVersion or the continue token is older than what the server still knows. */
 export function isGone(error: unknown): error is ApiError {
-  return error instanceof ApiError && (error.status === 410 || error.reason === 'Expired' || error.reason === 'Gone');
+  return (
+    error instanceof ApiError &&
+    (error.status === 410 || error.reason === 'Expired' || error.reason === 'Gone')
+  );
 }
 
 /** Whatever was thrown, as an Error. */

@@ -14,8 +14,7 @@ export interface Identified {
 export function keyFor(object: Identified): Key {
   const name = object.metadata?.name;
   if (name === undefined || name === '') throw new Error('an object without metadata.name has no key');
-  const namespace = object.metadata?.namespace;
-  return namespace === undefined || namespace === '' ? name : `${namespace}/${name}`;
+  return makeKey(object.metadata?.namespace, name);
 }
 
 export function makeKey(namespace: string | undefined, name: string): Key {

@@ -8,7 +8,11 @@ export type Query = Readonly<Record<string, string | number | boolean | undefine
  */
 export function resourcePath(
   resource: Resource,
-  where: { readonly namespace?: string | undefined; readonly name?: string | undefined; readonly subresource?: string | undefined },
+  where: {
+    readonly namespace?: string | undefined;
+    readonly name?: string | undefined;
+    readonly subresource?: string | undefined;
+  },
 ): string {
   const { namespace, name, subresource } = where;
   if (resource.namespaced && name !== undefined && !namespace)

@@ -22,4 +22,9 @@ export const NETWORK_POLICIES = resource('networking.k8s.io/v1', 'NetworkPolicy'
 export const LEASES = resource('coordination.k8s.io/v1', 'Lease', 'leases');
 export const RESOURCE_CLAIMS = resource('resource.k8s.io/v1', 'ResourceClaim', 'resourceclaims');
 export const ENDPOINT_SLICES = resource('discovery.k8s.io/v1', 'EndpointSlice', 'endpointslices');
-export const CRDS = resource('apiextensions.k8s.io/v1', 'CustomResourceDefinition', 'customresourcedefinitions', false);
+export const CRDS = resource(
+  'apiextensions.k8s.io/v1',
+  'CustomResourceDefinition',
+  'customresourcedefinitions',
+  false,
+);

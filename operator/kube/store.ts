@@ -61,7 +61,9 @@ export class Store<T extends Identified> {
   advance(resourceVersion: string | undefined): void {
     if (resourceVersion === undefined || resourceVersion === '') return;
     const order =
-      this.#resourceVersion === undefined ? 1 : compareResourceVersions(resourceVersion, this.#resourceVersion);
+      this.#resourceVersion === undefined
+        ? 1
+        : compareResourceVersions(resourceVersion, this.#resourceVersion);
     if (order === undefined || order > 0) this.#resourceVersion = resourceVersion;
   }
 
