@@ -30,6 +30,8 @@ export interface ReplicaReport {
   readonly podUid: string;
   readonly state: 'connecting' | 'probing' | 'ready' | 'draining' | 'drained' | 'ejected' | 'incompatible';
   readonly message: string;
+  /** For draining and drained: the value of the drain annotation that it is about, so that a word about an earlier drain counts for nothing. */
+  readonly drain?: string;
 }
 
 /** What one router pod wrote into the report ConfigMap under its own name. */
@@ -54,6 +56,8 @@ export interface Observed {
   readonly nodes: ReadonlyMap<string, ObservedNode>;
   /** All other children that the deployment controls (Services, the router's Deployment, claims, …). */
   readonly children: readonly ChildObject[];
+  /** Groups whose pods or claim the API server refuses to create (quota, admission), with when that began, in ms. */
+  readonly refused?: ReadonlyMap<string, { readonly since: number; readonly message: string }>;
 }
 
 export const NOTHING_OBSERVED: Observed = {
