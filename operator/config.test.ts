@@ -59,6 +59,7 @@ describe('parseConfig', () => {
   it.each([
     [['--renew-deadline-ms', '15000'], '--renew-deadline-ms (15000) must be shorter'],
     [['--retry-period-ms', '10000'], '--retry-period-ms (10000) must be shorter'],
+    [['--lease-duration-ms', '15500'], 'whole seconds'],
     [['--leader-elect', 'maybe'], '--leader-elect'],
     [['--lease-name', 'A B'], '--lease-name'],
     [['--no-such-flag'], '--no-such-flag'],

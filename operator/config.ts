@@ -115,6 +115,8 @@ export function parseConfig(
     retryPeriodMs: read.count('retry-period-ms', 2000, 50),
   };
   const { leaseDurationMs, renewDeadlineMs, retryPeriodMs } = leaderElection;
+  if (leaseDurationMs % 1000 !== 0)
+    problems.push(`--lease-duration-ms is ${leaseDurationMs}: a Lease counts whole seconds`);
   // Otherwise two processes could act at once, or a leader could give up before it has tried again.
   if (renewDeadlineMs >= leaseDurationMs)
     problems.push(

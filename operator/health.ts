@@ -11,13 +11,13 @@ export interface Watch {
   /** What is watched, for messages. */
   readonly name: string;
   readonly hasSynced: boolean;
-  /** Milliseconds on the clock of `now`; undefined before the first answer. */
-  readonly lastContact: number | undefined;
+  /** Milliseconds since the last sign of the API server; undefined before the first. */
+  readonly silentMs: number | undefined;
 }
 
-/** Why the process should be restarted; undefined = healthy. `startedAt` and `now` are on one clock with the contacts. */
-export function unhealthy(watches: readonly Watch[], startedAt: number, now: number): string | undefined {
-  const dead = watches.filter(({ lastContact }) => now - (lastContact ?? startedAt) > WATCH_DEAD_MS);
+/** Why the process, up for `upMs`, should be restarted; undefined = healthy. */
+export function unhealthy(watches: readonly Watch[], upMs: number): string | undefined {
+  const dead = watches.filter(({ silentMs }) => (silentMs ?? upMs) > WATCH_DEAD_MS);
   if (dead.length === 0) return undefined;
   return `no answer from the API server for ${WATCH_DEAD_MS / 60_000} minutes: ${names(dead)}`;
 }

@@ -38,6 +38,21 @@ export function routerName(deployment: string): string {
   return `${baseName(deployment)}-router`;
 }
 
+/** The immutable ConfigMap that pods of one revision are made from. */
+export function revisionConfigMapName(deployment: string, revision: string): string {
+  return `${baseName(deployment)}-${revision}`;
+}
+
+/** The ConfigMap of failures in a row and their evidence. */
+export function failuresConfigMapName(deployment: string): string {
+  return `${baseName(deployment)}-failures`;
+}
+
+/** The ConfigMap in which each router tells what it knows of the replicas. */
+export function routersConfigMapName(deployment: string): string {
+  return `${baseName(deployment)}-routers`;
+}
+
 /** The first characters of a SHA-256, in lower-case hex. */
 export function shortHash(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, HASH_LENGTH);
