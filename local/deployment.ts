@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { ReplicaState, type Model } from '../gen/proto/internvl/v1/inference.ts';
-import { plan } from '../operator/plan.ts';
+import { NOTHING_OBSERVED } from '../operator/observed.ts';
+import { plan, type PlanConfig } from '../operator/plan.ts';
 import { millisecondsOf } from '../operator/quantity.ts';
 import { Deferred } from './deferred.ts';
 import { localise, portsNeeded, type LocalGroup, type LocalPlan, type LocalProcess } from './localise.ts';
@@ -22,6 +23,15 @@ const IDLE_POLL_MS = 1000;
 /** Ranks have nothing left to finish once the router has drained. */
 const RANK_GRACE_MS = 10_000;
 const ROUTER_MARGIN_MS = 5_000;
+
+/** Of a cluster's concerns none has a meaning here. */
+const LOCAL_CONFIG: PlanConfig = {
+  runtimeImage: 'local',
+  routerImage: 'local',
+  placementTimeoutMs: 0,
+  nodeLostTimeoutMs: 0,
+  networkPolicy: false,
+};
 
 export interface ReplicaProgress {
   readonly name: string;
@@ -52,7 +62,7 @@ export async function startDeployment(
   options: LocalOptions,
 ): Promise<LocalDeployment> {
   if (options.grpcPort !== 0) await assertFree(options.host, options.grpcPort);
-  const planned = plan(deployment, { runtimeImage: 'local', routerImage: 'local' });
+  const planned = plan(deployment, NOTHING_OBSERVED, LOCAL_CONFIG, 0);
   const [metricsPort = 0, anyPort = 0, ...ports] = await freePorts(portsNeeded(planned) + 2);
   const grpcPort = options.grpcPort === 0 ? anyPort : options.grpcPort;
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { NOTHING_OBSERVED } from '../operator/observed.ts';
 import { plan } from '../operator/plan.ts';
-import { aDeployment } from '../test/support/deployment.ts';
+import { aDeployment, PLAN_CONFIG } from '../test/support/deployment.ts';
 import { localise, portsNeeded, type LocalProcess } from './localise.ts';
 
 function planned(spec: Record<string, unknown>) {
   const deployment = aDeployment({ model: { source: 'file:///models/de,mo=1' }, ...spec });
-  return plan(deployment, { runtimeImage: 'r', routerImage: 'r' });
+  return plan(deployment, NOTHING_OBSERVED, PLAN_CONFIG, 0);
 }
 
 function local(spec: Record<string, unknown>, cores = 8) {

@@ -1,6 +1,6 @@
 // From planned pods to processes of this machine. Pure: cluster addresses become 127.0.0.1 with the given ports, volumes become the
 // directories behind them, programs become source files. The flags stay what the planner wrote.
-import type { V1Container, V1Pod, V1PodSpec } from '@kubernetes/client-node';
+import type { V1Container, V1Deployment, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import { PROGRAMS } from '../operator/api.ts';
 import type { Plan } from '../operator/plan.ts';
 
@@ -64,7 +64,7 @@ export function localise(plan: Plan, options: LocaliseOptions): LocalPlan {
     addresses.set(clusterAddress(pod, portNamed(container, 'grpc')), grpc);
   }
 
-  const replicas = plan.replicas.map((replica): LocalGroup => ({
+  const replicas = plan.create.map((replica): LocalGroup => ({
     name: replica.name,
     processes: replica.pods
       .flatMap((pod) => containersOf(pod).map((container) => ({ pod, container })))
@@ -80,16 +80,38 @@ export function localise(plan: Plan, options: LocaliseOptions): LocalPlan {
       }),
   }));
 
-  const routerSpec = plan.router.spec?.template.spec;
+  const routerSpec = plannedRouter(plan)?.spec?.template.spec;
   const routerContainer = routerSpec?.containers[0];
   if (routerContainer === undefined) throw new Error('the planned router has no container');
-  const router = processOf(routerContainer, routerSpec, {
+  const targets = plan.create.flatMap(({ name, address }) => ['--replica', `${name}=${address}`]);
+  const staticArgs = [...withoutDiscovery(routerContainer.args ?? []), ...targets];
+  const router = processOf({ ...routerContainer, args: staticArgs }, routerSpec, {
     name: 'router',
     grpc: options.routerGrpc,
     metrics: options.routerMetrics,
     addresses,
   });
   return { router: { name: 'router', processes: [router] }, replicas };
+}
+
+function plannedRouter(plan: Plan): V1Deployment | undefined {
+  const child = plan.apply.find(({ kind }) => kind === 'Deployment');
+  return child as unknown as V1Deployment | undefined;
+}
+
+/** A cluster's router finds its replicas and its own name through the API server; here it is told of them. */
+const DISCOVERY_FLAGS = new Set([
+  '--namespace',
+  '--deployment-label',
+  '--report-config-map',
+  '--pod-name',
+  '--pod-uid',
+]);
+
+function withoutDiscovery(args: readonly string[]): string[] {
+  return args.filter(
+    (arg, index) => !DISCOVERY_FLAGS.has(arg) && !DISCOVERY_FLAGS.has(args[index - 1] ?? ''),
+  );
 }
 
 interface Place {
@@ -140,7 +162,7 @@ function shareMachine(args: readonly string[], ranks: number, cores: number): st
 }
 
 function rankContainers(plan: Plan): { pod: V1Pod; container: V1Container }[] {
-  return plan.replicas.flatMap(({ pods }) =>
+  return plan.create.flatMap(({ pods }) =>
     pods.flatMap((pod) => containersOf(pod).map((container) => ({ pod, container }))),
   );
 }
@@ -173,7 +195,10 @@ function environmentOf(container: V1Container): Record<string, string> {
 function mountsOf(container: V1Container, spec: V1PodSpec | undefined): ReadonlyMap<string, string> {
   const mounts = new Map<string, string>();
   for (const { name, mountPath, subPath } of container.volumeMounts ?? []) {
-    const path = spec?.volumes?.find((volume) => volume.name === name)?.hostPath?.path;
+    const volume = spec?.volumes?.find((v) => v.name === name);
+    // Scratch folders and shared memory are there anyway.
+    if (volume?.emptyDir !== undefined) continue;
+    const path = volume?.hostPath?.path;
     if (path === undefined) throw new Error(`volume ${name} is no directory of this machine`);
     mounts.set(mountPath, subPath === undefined ? path : `${path}/${subPath}`);
   }

@@ -75,7 +75,8 @@ export interface Group {
   readonly drainDeadline: number;
   readonly cordoned: boolean;
   readonly lost: boolean;
-  readonly cannotStart: { readonly rank: number; readonly reason: string; readonly message: string } | undefined;
+  readonly cannotStart:
+    { readonly rank: number; readonly reason: string; readonly message: string } | undefined;
   /** What the scheduler lacks, of the first rank without a place. */
   readonly unschedulable: { readonly rank: number; readonly message: string } | undefined;
   readonly partlyPlaced: boolean;
@@ -163,7 +164,9 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
     lost,
     cannotStart: blocked,
     unschedulable:
-      waiting === undefined || unplaced === undefined ? undefined : { rank: rankOf(waiting), message: unplaced },
+      waiting === undefined || unplaced === undefined
+        ? undefined
+        : { rank: rankOf(waiting), message: unplaced },
     partlyPlaced,
     coldStart: coldStartOf(pods, gate ?? gateOf(leader)),
     ...drainState(leader, ready || acknowledged, drainSince, reports, context),
@@ -196,7 +199,11 @@ function failureOf(group: Unjudged, context: GroupContext): GroupFailure | undef
   const late = context.now - group.createdAt >= context.placementTimeoutMs;
   if (late && (group.partlyPlaced || (group.missing > 0 && !group.containersReady))) {
     const lack = group.unschedulable?.message ?? `${group.missing} of its pods could not be created`;
-    return { kind: 'unplaced', reason: 'PartlyPlaced', message: `only a part of the group found a place: ${lack}` };
+    return {
+      kind: 'unplaced',
+      reason: 'PartlyPlaced',
+      message: `only a part of the group found a place: ${lack}`,
+    };
   }
   return undefined;
 }
@@ -231,7 +238,9 @@ function messageOf(
     case 'Scheduling':
       if (group.unschedulable !== undefined)
         return `rank ${group.unschedulable.rank}: ${group.unschedulable.message}`;
-      return group.missing > 0 ? `${group.missing} pods are still to be created` : 'waiting for the scheduler';
+      return group.missing > 0
+        ? `${group.missing} pods are still to be created`
+        : 'waiting for the scheduler';
     case 'Starting':
       return 'images are pulled and containers started';
     case 'Loading':

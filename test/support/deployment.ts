@@ -1,4 +1,5 @@
 import type { InternVLDeployment } from '../../gen/crd/internvl-deployment.ts';
+import type { PlanConfig } from '../../operator/plan.ts';
 import { parseManifest } from '../../local/manifest.ts';
 
 /** A deployment with the CRD's defaults, checked against it; `spec` stands over a model in /models/demo. */
@@ -11,3 +12,12 @@ export function aDeployment(spec: Record<string, unknown> = {}): InternVLDeploym
   };
   return parseManifest(JSON.stringify(manifest), 'test');
 }
+
+/** What the operator is started with, in tests. */
+export const PLAN_CONFIG: PlanConfig = {
+  runtimeImage: 'runtime:1',
+  routerImage: 'router:1',
+  placementTimeoutMs: 30_000,
+  nodeLostTimeoutMs: 0,
+  networkPolicy: false,
+};
