@@ -1,0 +1,37 @@
+// vitest's global set-up of the project `control-plane`: one control plane for the run, with this clone's CRDs.
+// INTERNVL_CONTROL_PLANE names the STATE_DIR of one that runs already (`npm run cluster -- up --control-plane-only`) and is used instead.
+
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { TestProject } from 'vitest/node';
+import { command, CONTROL_PLANE_SCRIPT, controlPlaneAt, programsDirectory } from './control-plane.ts';
+
+const CRDS = fileURLToPath(new URL('../../crds/', import.meta.url));
+
+/** Returns what vitest calls at the end of the run. */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const running = process.env['INTERNVL_CONTROL_PLANE'];
+  const directory = running ?? (await mkdtemp(join(tmpdir(), 'internvl-control-plane-')));
+  const env = { STATE_DIR: directory, OWNER_PID: String(process.pid) };
+  const down = async () => {
+    if (running === undefined) await command('bash', [CONTROL_PLANE_SCRIPT, 'down'], { env });
+  };
+  try {
+    if (running === undefined) await command('bash', [CONTROL_PLANE_SCRIPT, 'up'], { env });
+    const { kubectl } = controlPlaneAt(directory, await programsDirectory());
+    for (const args of [
+      ['apply', '--server-side', '--force-conflicts', '-f', CRDS],
+      ['wait', '--for=condition=Established', '--timeout=60s', '-f', CRDS],
+    ]) {
+      const { code, stderr } = await kubectl(args);
+      if (code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${stderr}`);
+    }
+  } catch (error) {
+    await down();
+    throw error;
+  }
+  project.provide('controlPlaneDirectory', directory);
+  return down;
+}
