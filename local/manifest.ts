@@ -47,16 +47,16 @@ function validate(document: Document.Parsed, file: string, lines: LineCounter): 
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new ManifestError([`${file}: found ${show(value)}; it must be an InternVLDeployment object`]);
   const check = (compiled ??= compile());
-  const valid = check(value);
+  check(value);
   const problems: Problem[] = [...describe(check.errors ?? [])];
-  if (valid) problems.push(...crossFieldProblems(value));
+  problems.push(...crossFieldProblems(value));
   if (problems.length > 0)
     throw new ManifestError(
       problems.map(
         ({ path, text }) => `${file}:${positionOf(document, lines, path)}: ${dotted(path)}: ${text}`,
       ),
     );
-  return value as InternVLDeployment;
+  return value as unknown as InternVLDeployment;
 }
 
 interface Problem {
@@ -64,13 +64,45 @@ interface Problem {
   readonly text: string;
 }
 
-/** The CEL rules of the CRD, which the schema alone cannot say. */
-function crossFieldProblems({ spec }: InternVLDeployment): Problem[] {
-  const { kvCache } = spec.engine;
-  const both = kvCache?.fraction !== undefined && kvCache.bytes !== undefined;
-  return both
-    ? [{ path: ['spec', 'engine', 'kvCache'], text: 'found fraction and bytes; give one of them' }]
-    : [];
+/** The CEL rules of the CRD that matter on one machine, which the schema alone cannot say. The document may be wrong in other ways. */
+function crossFieldProblems(document: object): Problem[] {
+  const problems: Problem[] = [];
+  const size = field(document, 'spec', 'tensorParallel', 'size');
+  if (typeof size === 'number' && size >= 1 && size <= 8 && ![1, 2, 4, 8].includes(size))
+    problems.push({
+      path: ['spec', 'tensorParallel', 'size'],
+      text: `found ${size}; allowed: 1, 2, 4, 8: the model has 56 query heads and 8 key-value heads, and every rank takes an equal share`,
+    });
+  const kvCache = field(document, 'spec', 'engine', 'kvCache');
+  if (field(kvCache, 'fraction') !== undefined && field(kvCache, 'bytes') !== undefined)
+    problems.push({
+      path: ['spec', 'engine', 'kvCache'],
+      text: 'found fraction and bytes; give one of them',
+    });
+  const sequences = field(document, 'spec', 'engine', 'maxSequences');
+  const tokens = field(document, 'spec', 'engine', 'maxBatchedTokens');
+  if (typeof sequences === 'number' && typeof tokens === 'number' && tokens < sequences)
+    problems.push({
+      path: ['spec', 'engine', 'maxBatchedTokens'],
+      text: `found ${tokens}; must be >= maxSequences, which is ${sequences}: every running sequence needs one token of a step`,
+    });
+  const device = field(document, 'spec', 'device');
+  const names = ['resourceName', 'deviceClassName'].filter((name) => field(device, name) !== undefined);
+  if (typeof device === 'object' && device !== null && names.length !== 1)
+    problems.push({
+      path: ['spec', 'device'],
+      text: `found ${names.length === 0 ? 'neither' : names.join(' and ')}; give exactly one of resourceName and deviceClassName`,
+    });
+  return problems;
+}
+
+function field(value: unknown, ...path: readonly string[]): unknown {
+  let node = value;
+  for (const name of path) {
+    if (typeof node !== 'object' || node === null) return undefined;
+    node = (node as Record<string, unknown>)[name];
+  }
+  return node;
 }
 
 /** One problem for each thing that is wrong: alternatives of anyOf and repeats are folded. */

@@ -28,8 +28,38 @@ export function rankName(deployment: string, revision: string, replica: number, 
   return `${replicaName(deployment, revision, replica)}-${rank}`;
 }
 
+/** The one device claim of a group, where devices come from Dynamic Resource Allocation. */
+export function resourceClaimName(deployment: string, revision: string, replica: number): string {
+  return replicaName(deployment, revision, replica);
+}
+
+/** What a revision's groups are made from. */
+export function revisionConfigMapName(deployment: string, revision: string): string {
+  return `${baseName(deployment)}-${revision}`;
+}
+
+/** Where each router writes what it knows of the groups. */
+export function routersConfigMapName(deployment: string): string {
+  return `${baseName(deployment)}-routers`;
+}
+
+/** Where failures in a row and their evidence are kept. */
+export function failuresConfigMapName(deployment: string): string {
+  return `${baseName(deployment)}-failures`;
+}
+
 /** The headless Service that gives rank pods their host names. */
 export function ranksServiceName(deployment: string): string {
+  return `${baseName(deployment)}-ranks`;
+}
+
+/** What rank pods run as; it has no rights and its token is not mounted. */
+export function ranksAccountName(deployment: string): string {
+  return `${baseName(deployment)}-ranks`;
+}
+
+/** Disruption budget and network policy of the rank pods. */
+export function ranksPolicyName(deployment: string): string {
   return `${baseName(deployment)}-ranks`;
 }
 
@@ -38,19 +68,9 @@ export function routerName(deployment: string): string {
   return `${baseName(deployment)}-router`;
 }
 
-/** The immutable ConfigMap that pods of one revision are made from. */
-export function revisionConfigMapName(deployment: string, revision: string): string {
-  return `${baseName(deployment)}-${revision}`;
-}
-
-/** The ConfigMap of failures in a row and their evidence. */
-export function failuresConfigMapName(deployment: string): string {
-  return `${baseName(deployment)}-failures`;
-}
-
-/** The ConfigMap in which each router tells what it knows of the replicas. */
-export function routersConfigMapName(deployment: string): string {
-  return `${baseName(deployment)}-routers`;
+/** What router pods run as, and the Role that this account has. */
+export function routerAccountName(deployment: string): string {
+  return `${baseName(deployment)}-router`;
 }
 
 /** The first characters of a SHA-256, in lower-case hex. */

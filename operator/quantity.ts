@@ -31,3 +31,8 @@ export function millisecondsOf(duration: string): number {
     total += Number(count) * (MILLISECONDS[unit ?? ''] ?? Number.NaN);
   return total;
 }
+
+/** Kubernetes writes quantities as strings; numbers of a manifest would differ from what the API server gives back. */
+export function quantities(values: Readonly<Record<string, number | string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
+}

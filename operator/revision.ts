@@ -1,26 +1,70 @@
+// A revision is one state of what rank pods are made from. Its name is a hash of the spec alone: an operator with other default images or
+// another way of making pods sees the same revisions, so its upgrade restarts nothing.
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { shortHash } from './names.ts';
+import { quantities } from './quantity.ts';
+
+type Spec = InternVLDeployment['spec'];
+
+/** Parts of the spec that reach a rank pod. Whoever adds a field with a default to one of them changes the hash of every deployment. */
+const POD_FIELDS = [
+  'model',
+  'tensorParallel',
+  'engine',
+  'resources',
+  'device',
+  'nodeSelector',
+  'tolerations',
+  'affinity',
+  'priorityClassName',
+  'podTemplate',
+  'imagePullPolicy',
+  'imagePullSecrets',
+] as const satisfies readonly (keyof Spec)[];
+
+/** All that the pods of a revision's groups are made from: written down once, when the revision is first seen, and never changed. */
+export interface RevisionTemplate {
+  /** Of this shape; readers refuse others. */
+  readonly version: 1;
+  readonly servedName: string;
+  /** The spec's image, or the operator's default at the time of writing. */
+  readonly image: string;
+  readonly spec: Pick<Spec, (typeof POD_FIELDS)[number]>;
+}
+
+/** The template of the deployment's spec as it is now. */
+export function revisionTemplate(
+  deployment: InternVLDeployment,
+  config: { readonly runtimeImage: string },
+): RevisionTemplate {
+  const { spec, metadata } = deployment;
+  const fields = POD_FIELDS.flatMap((field) => (spec[field] === undefined ? [] : [[field, spec[field]]]));
+  return {
+    version: 1,
+    servedName: spec.model.servedName ?? metadata.name,
+    image: spec.image ?? config.runtimeImage,
+    spec: Object.fromEntries(fields) as RevisionTemplate['spec'],
+  };
+}
 
 /**
  * Hash of the spec's parts that rank pods are made from. Equal for equal meaning: keys in any order, absent optional parts or empty ones.
  * Replica count, router and rollout settings are not in it: changing those restarts no rank.
  */
 export function revisionOf(deployment: InternVLDeployment): string {
-  const { model, tensorParallel, engine, resources, device, nodeSelector, tolerations } = deployment.spec;
-  const { priorityClassName, image, imagePullSecrets } = deployment.spec;
-  // The served name's default is the object's own name, which never changes; interconnect is a demand on the cluster, not on the pods.
-  const { size, topology } = tensorParallel;
+  const { spec } = deployment;
+  const { size, topology, interconnect } = spec.tensorParallel;
+  const { resources } = spec;
+  // The served name's default is the object's own name, which never changes.
   const relevant = {
-    model,
-    tensorParallel: { size, topology },
-    engine,
-    resources,
-    device,
-    nodeSelector,
-    tolerations,
-    priorityClassName,
-    image,
-    imagePullSecrets,
+    ...Object.fromEntries(POD_FIELDS.map((field) => [field, spec[field]])),
+    // Of the demands on the interconnect, only Any changes a pod: it lifts the bond to one node.
+    tensorParallel: { size, topology, ...(interconnect === 'Any' && { interconnect }) },
+    resources: resources && {
+      requests: quantities(resources.requests ?? {}),
+      limits: quantities(resources.limits ?? {}),
+    },
+    image: spec.image,
   };
   return shortHash(JSON.stringify(normalise(relevant)));
 }

@@ -30,6 +30,8 @@ properties['metadata'] = {
     name: { type: 'string' },
     namespace: { type: 'string' },
     uid: { type: 'string' },
+    resourceVersion: { type: 'string' },
+    creationTimestamp: { type: 'string' },
     generation: { type: 'integer' },
     labels: { type: 'object', additionalProperties: { type: 'string' } },
     annotations: { type: 'object', additionalProperties: { type: 'string' } },

@@ -16,6 +16,8 @@ export interface InternVLDeployment {
     name: string;
     namespace?: string;
     uid?: string;
+    resourceVersion?: string;
+    creationTimestamp?: string;
     generation?: number;
     labels?: {
       [k: string]: string;
@@ -34,15 +36,18 @@ export interface InternVLDeployment {
      */
     model: {
       /**
-       * Where the checkpoint is, a directory in the published Hugging Face layout: hf://owner/name, pvc://claim/path, s3://bucket/prefix, oci://image or file:///path (a directory of every node). `internvl up` takes file: alone, there also relative to the manifest (file:demo-model).
+       * Where the checkpoint is, a directory in the published Hugging Face layout: pvc://claim/path, hf://owner/name,
+       * s3://bucket/prefix, oci://image or file:///path (a directory of every node). `internvl up` takes file: alone,
+       * there also relative to the manifest (file:demo-model). This release loads pvc:// and file://; the others end in
+       * the condition ModelLoaded=False with reason SourceNotSupported.
        */
       source: string;
       /**
-       * Commit, tag or digest of the source, where it has such.
+       * Commit, tag or digest of the source, for hf://, s3:// and oci:// sources; default, the newest.
        */
       revision?: string;
       /**
-       * Secret of the same namespace with the credentials that the source asks for.
+       * Secret of the same namespace with the credentials that an hf://, s3:// or oci:// source asks for.
        */
       secretRef?: {
         /**
@@ -66,13 +71,14 @@ export interface InternVLDeployment {
       /**
        * Ranks of a replica; each holds 1/size of the weights.
        */
-      size: 1 | 2 | 4 | 8;
+      size: number;
       /**
-       * PodPerRank places each rank in its own pod, SinglePod all ranks as containers of one.
+       * PodPerRank places each rank in its own pod, SinglePod all ranks as containers of one. docs/interconnect.md tells what each needs.
        */
       topology: 'PodPerRank' | 'SinglePod';
       /**
-       * Whether ranks must have the direct device interconnect, should have it, or take any path.
+       * Required: no rank pod is made where the ranks' devices cannot reach each other directly. Preferred: they are, and the
+       * condition InterconnectVerified says so. Any: the ranks of a replica need not even be on one node.
        */
       interconnect: 'Required' | 'Preferred' | 'Any';
     };
@@ -164,6 +170,10 @@ export interface InternVLDeployment {
          * Port of the gRPC API.
          */
         grpcPort: number;
+        /**
+         * Port of the router's metrics on the same Service. Default, none; scrapers reach the pods themselves.
+         */
+        metricsPort?: number;
       };
       /**
        * The router's image. Default, the one of the operator's release.
@@ -226,13 +236,19 @@ export interface InternVLDeployment {
       };
     };
     /**
-     * The accelerator that each rank gets one of. Default, none; the rank computes on the CPU.
+     * The accelerator that each rank gets one of, from a device plugin or from Dynamic Resource Allocation. Default, none; the rank
+     * computes on the CPU.
      */
     device?: {
       /**
        * Extended resource of the device plugin, such as nvidia.com/gpu.
        */
-      resourceName: string;
+      resourceName?: string;
+      /**
+       * DeviceClass of Dynamic Resource Allocation, such as gpu.nvidia.com. One ResourceClaim a replica then holds the devices of
+       * all its ranks, which is what lets ranks in different pods reach each other's memory.
+       */
+      deviceClassName?: string;
     };
     /**
      * Labels of the nodes that rank pods may run on.
@@ -241,7 +257,7 @@ export interface InternVLDeployment {
       [k: string]: string;
     };
     /**
-     * Taints that rank pods tolerate.
+     * Taints that rank pods tolerate. Without one of their own for node.kubernetes.io/not-ready and unreachable, they get 30 s.
      *
      * @maxItems 64
      */
@@ -268,13 +284,138 @@ export interface InternVLDeployment {
       tolerationSeconds?: number;
     }[];
     /**
+     * Which nodes rank pods may run on and prefer. Affinity between pods is the operator's: it keeps the ranks of a replica on one node.
+     */
+    affinity?: {
+      /**
+       * As in a pod, by labels of nodes.
+       */
+      nodeAffinity?: {
+        /**
+         * Nodes that rank pods may run on.
+         */
+        requiredDuringSchedulingIgnoredDuringExecution?: {
+          /**
+           * A node must match one of these.
+           *
+           * @minItems 1
+           * @maxItems 16
+           *
+           * Items: All of its expressions must match.
+           */
+          nodeSelectorTerms: {
+            /**
+             * Demands on the node's labels.
+             *
+             * @minItems 1
+             * @maxItems 16
+             */
+            matchExpressions: {
+              /**
+               * The label's name.
+               */
+              key: string;
+              /**
+               * How the label is compared with the values.
+               */
+              operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
+              /**
+               * What the label is compared with.
+               *
+               * @maxItems 64
+               */
+              values?: string[];
+            }[];
+          }[];
+        };
+        /**
+         * Nodes that rank pods should rather run on.
+         *
+         * @maxItems 16
+         */
+        preferredDuringSchedulingIgnoredDuringExecution?: {
+          /**
+           * How much it counts against the other preferences.
+           */
+          weight: number;
+          /**
+           * All of its expressions must match.
+           */
+          preference: {
+            /**
+             * Demands on the node's labels.
+             *
+             * @minItems 1
+             * @maxItems 16
+             */
+            matchExpressions: {
+              /**
+               * The label's name.
+               */
+              key: string;
+              /**
+               * How the label is compared with the values.
+               */
+              operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
+              /**
+               * What the label is compared with.
+               *
+               * @maxItems 64
+               */
+              values?: string[];
+            }[];
+          };
+        }[];
+      };
+    };
+    /**
      * Priority class of the rank pods.
      */
     priorityClassName?: string;
     /**
-     * The runtime's image. Default, the one of the operator's release.
+     * What rank pods carry beside what the operator gives them. A change makes new pods.
+     */
+    podTemplate?: {
+      /**
+       * Labels beside the operator's own.
+       */
+      labels?: {
+        [k: string]: string;
+      };
+      /**
+       * Annotations beside the operator's own.
+       */
+      annotations?: {
+        [k: string]: string;
+      };
+      /**
+       * Environment variables of every rank, beside those that the operator sets.
+       *
+       * @maxItems 64
+       */
+      env?: {
+        /**
+         * The variable's name.
+         */
+        name: string;
+        /**
+         * Its value.
+         */
+        value: string;
+      }[];
+      /**
+       * RuntimeClass that the containers run under, such as nvidia.
+       */
+      runtimeClassName?: string;
+    };
+    /**
+     * The runtime's image. Default, the one of the operator's release when the replica's revision was made.
      */
     image?: string;
+    /**
+     * When the images of ranks and router are pulled. Default, as Kubernetes does by the image's tag.
+     */
+    imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
     /**
      * Secrets of the same namespace to pull the images with.
      *
@@ -304,15 +445,33 @@ export interface InternVLDeployment {
      */
     readyReplicas?: number;
     /**
+     * Replicas that are of the current revision.
+     */
+    updatedReplicas?: number;
+    /**
      * Ready of wanted replicas, such as 2/2.
      */
     ready?: string;
     /**
-     * Label selector of the rank-0 pods, for autoscalers.
+     * Where the deployment is on its way, as one word.
+     */
+    phase?: string;
+    /**
+     * Label selector of the rank pods, for autoscalers.
      */
     selector?: string;
     /**
+     * HOST:PORT of the gRPC API inside the cluster.
+     */
+    endpoint?: string;
+    /**
+     * Revision of the spec that replicas are being brought to.
+     */
+    currentRevision?: string;
+    /**
      * What holds and why.
+     *
+     * @maxItems 16
      */
     conditions?: {
       /**
@@ -340,5 +499,96 @@ export interface InternVLDeployment {
        */
       observedGeneration?: number;
     }[];
+    /**
+     * The replicas, one by one; at most 32.
+     *
+     * @maxItems 32
+     */
+    groups?: {
+      /**
+       * Name of the replica and start of its pods' names.
+       */
+      name: string;
+      /**
+       * Revision that it was made from.
+       */
+      revision: string;
+      /**
+       * Node of rank 0.
+       */
+      node?: string;
+      /**
+       * Where the replica is on its way, as one word.
+       */
+      phase: string;
+      /**
+       * A router has had an answer from all its ranks.
+       */
+      ready: boolean;
+      /**
+       * Failures in a row.
+       */
+      restarts?: number;
+      /**
+       * Why it is in this phase.
+       */
+      message?: string;
+      /**
+       * How long each phase of its start took.
+       */
+      coldStart?: {
+        /**
+         * From the pods' creation until all have a node.
+         */
+        schedulingSeconds?: number;
+        /**
+         * From then until all containers run: images are pulled and volumes mounted.
+         */
+        startingSeconds?: number;
+        /**
+         * From then until all containers are ready: weights are loaded.
+         */
+        loadingSeconds?: number;
+        /**
+         * From then until a router has had an answer.
+         */
+        acknowledgingSeconds?: number;
+      };
+    }[];
+    /**
+     * Replicas that groups has no place for.
+     */
+    groupsOmitted?: number;
+    /**
+     * Evidence of the replica that failed last.
+     */
+    lastFailure?: {
+      /**
+       * Name of the replica.
+       */
+      group: string;
+      /**
+       * The rank that ended first.
+       */
+      rank?: number;
+      /**
+       * Exit code of its process.
+       */
+      exitCode?: number;
+      /**
+       * Why it ended, as one word.
+       */
+      reason: string;
+      /**
+       * What it wrote last.
+       *
+       * @maxItems 20
+       */
+      lastLines?: string[];
+      /**
+       * When it was seen.
+       */
+      time: string;
+    };
   };
 }
