@@ -1,0 +1,124 @@
+// What breaks under a running deployment: a rank's process, a node, the API server.
+
+import { expect } from 'vitest';
+import { summary } from '../support/traffic.ts';
+import { conditionLines, groupOf, identities, nodesOfGroups, type Pod } from './demo.ts';
+import type { ApiObject } from './kubernetes.ts';
+import { operatorPods } from './serving.ts';
+import type { World } from './world.ts';
+
+interface Status {
+  readonly lastFailure?: { readonly group: string; readonly rank: number; readonly exitCode?: number };
+  readonly groups?: readonly { readonly name: string; readonly restarts: number; readonly ready: boolean }[];
+}
+
+/** `kill -9` of rank 1: its group is made again as one, the status has the evidence, and the other group serves on. */
+export async function killRank(world: World, mark: string): Promise<void> {
+  const { demo, lab, traffic } = world;
+  const before = await demo.pods();
+  const victim = before.find((pod) => pod.metadata.labels?.['internvl.dev/rank'] === '1');
+  if (victim === undefined) throw new Error('there is no rank 1');
+  const group = groupOf(victim);
+  const others = before.filter((pod) => groupOf(pod) !== group);
+  const lost = new Set(before.filter((pod) => groupOf(pod) === group).map(({ metadata }) => metadata.uid));
+
+  expect(await lab.killPodProcesses(victim.metadata.name)).toBeGreaterThan(0);
+  const killedAt = Date.now();
+  // Answers come from the other replica, now and not only after the restart.
+  await traffic.rightAnswers(4);
+  await demo.untilPods(
+    `${group} to be made again`,
+    (pods) =>
+      pods.filter((pod) => groupOf(pod) === group && !lost.has(pod.metadata.uid)).length === 2 &&
+      !pods.some(({ metadata }) => lost.has(metadata.uid)),
+  );
+  const deployment = await demo.ready(2);
+  const status = deployment.status as Status;
+  expect(status.lastFailure).toMatchObject({ group, rank: 1, exitCode: 137 });
+  expect(status.groups?.find(({ name }) => name === group)).toMatchObject({ restarts: 1, ready: true });
+  // The group that had nothing to do with it is untouched.
+  expect(identities(await demo.pods())).toEqual(expect.arrayContaining(identities(others)));
+
+  await traffic.rightAnswers(4);
+  await traffic.settled();
+  const report = traffic.report(mark);
+  // Only an answer that had begun on the dead group may be lost.
+  for (const failure of report.failed) {
+    expect(failure.startedAt, summary(report)).toBeLessThanOrEqual(killedAt);
+    expect(failure.outcome, summary(report)).toMatchObject({ code: 'UNAVAILABLE', replica: group });
+  }
+}
+
+/** A node loses power: its group comes up elsewhere, the rest serves on; when the node is back nothing of the old group is. */
+export async function loseNode(world: World, node: string): Promise<void> {
+  const { demo, lab, kubernetes, traffic } = world;
+  const before = await demo.pods();
+  const hit = [...nodesOfGroups(before)].filter(([, nodes]) => nodes.has(node)).map(([group]) => group);
+  expect(hit, `no group stands on ${node}`).not.toEqual([]);
+  const dead = new Set(
+    before.filter(({ spec }) => spec?.nodeName === node).map(({ metadata }) => metadata.uid),
+  );
+
+  await lab.killNode(node);
+  await kubernetes.kubectl('wait', `node/${node}`, '--for=condition=Ready=Unknown', '--timeout=60s');
+  const told = await demo.until('the lost node to be told of', (seen) => {
+    const text = `${conditionLines(seen)}\n${JSON.stringify(seen.status)}`;
+    return text.includes(node) || (seen.status as Status).lastFailure !== undefined ? text : undefined;
+  });
+  expect(told).not.toBe('');
+  await demo.untilPods(
+    'all groups on the node that is left',
+    (pods) => {
+      const alive = pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+      return (
+        alive.length === 4 &&
+        alive.every(({ spec }) => spec?.nodeName !== undefined && spec.nodeName !== node)
+      );
+    },
+    90_000,
+  );
+  await demo.ready(2);
+  world.mark(`${node} is down and replaced`);
+  await world.expectNoFailure(`${node} is down and replaced`);
+
+  await lab.startNode(node);
+  await kubernetes.kubectl('wait', `node/${node}`, '--for=condition=Ready', '--timeout=60s');
+  await demo.untilPods(
+    'the pods of the lost group to go',
+    (pods) => !pods.some(({ metadata }) => dead.has(metadata.uid)),
+    90_000,
+  );
+  await demo.ready(2);
+  // Routers and operators that stood there are back as well, wherever.
+  await kubernetes.kubectl('rollout', 'status', 'deployment/demo-router', '--timeout=90s');
+  await kubernetes.kubectl('wait', 'deployment', '--all', '-A', '--for=condition=Available', '--timeout=90s');
+  await traffic.rightAnswers(4);
+}
+
+/** The API server is killed and comes back: serving does not notice, the operator does not restart, and acts again at once. */
+export async function restartApiServer(world: World, mark: string): Promise<void> {
+  const { demo, lab, kubernetes, traffic } = world;
+  const ranks = identities(await demo.pods());
+  const routers = identities(await demo.routerPods());
+  const operators = identities(await operatorPods(world));
+
+  await lab.restartApiServer(async () => await traffic.rightAnswers(8));
+  await kubernetes.until<ApiObject, true>('the API server', '/api/v1/namespaces', () => true);
+  await kubernetes.until<Pod & ApiObject, true>('the nodes to be Ready', '/api/v1/nodes', (nodes) =>
+    nodes.every(({ status }) =>
+      status?.conditions?.some((one) => one.type === 'Ready' && (one.status as string) === 'True'),
+    ),
+  );
+  await demo.ready(2);
+  expect(identities(await demo.pods())).toEqual(ranks);
+  expect(identities(await demo.routerPods())).toEqual(routers);
+
+  // It acts: one replica more and one less.
+  await demo.scale(3);
+  await demo.ready(3);
+  await demo.scale(2);
+  await demo.ready(2);
+  await demo.untilPods('four rank pods', (pods) => pods.length === 4);
+  expect(identities(await operatorPods(world))).toEqual(operators);
+  await world.expectNoFailure(mark);
+}

@@ -1,0 +1,116 @@
+// Changes that reach the rank pods: a good one, a bad one and back, one whose leader dies on the way.
+
+import { expect } from 'vitest';
+import { condition, groupOf, identities, type Deployment, type Pod } from './demo.ts';
+import { leader, operatorPods } from './serving.ts';
+import type { World } from './world.ts';
+
+const MISSING_IMAGE = 'localhost/internvl-runtime:missing';
+
+function revisionOf(pod: Pod): string {
+  return pod.metadata.labels?.['internvl.dev/revision'] ?? '';
+}
+
+function currentRevision(deployment: Deployment): string {
+  return (deployment.status as { readonly currentRevision?: string } | undefined)?.currentRevision ?? '';
+}
+
+/** Every state that the status goes through until `replicas` of one revision are ready; `watched` sees them all. */
+async function rolled(
+  world: World,
+  from: string,
+  watched: (deployment: Deployment) => void,
+): Promise<Deployment> {
+  return await world.demo.until(
+    'the rollout to end',
+    (deployment) => {
+      watched(deployment);
+      const { status, metadata } = deployment;
+      const { updatedReplicas, readyReplicas, replicas } = status as Record<string, unknown>;
+      const done =
+        status?.observedGeneration === metadata.generation &&
+        currentRevision(deployment) !== from &&
+        [updatedReplicas, readyReplicas, replicas].every((count) => count === deployment.spec.replicas);
+      return done ? deployment : undefined;
+    },
+    150_000,
+  );
+}
+
+/** Another engine setting: group by group, never fewer ready than wanted, and no request notices. */
+export async function changeEngine(world: World, mark: string): Promise<void> {
+  const { demo } = world;
+  const before = await demo.ready(2);
+  const old = new Set((await demo.pods()).map(({ metadata }) => metadata.uid));
+  let fewestReady = 2;
+  const told = new Set<string>();
+  await demo.patch({ engine: { maxSequences: 8 } });
+  const after = await rolled(world, currentRevision(before), (deployment) => {
+    fewestReady = Math.min(fewestReady, deployment.status?.readyReplicas ?? 0);
+    const progressing = condition(deployment, 'Progressing');
+    told.add(`${progressing?.status} ${progressing?.reason}`);
+  });
+  expect(fewestReady).toBe(2);
+  expect(
+    [...told].some((text) => text.startsWith('True')),
+    [...told].join(', '),
+  ).toBe(true);
+  await demo.untilPods(
+    'the old pods to go',
+    (pods) => pods.length === 4 && !pods.some(({ metadata }) => old.has(metadata.uid)),
+  );
+  expect(new Set((await demo.pods()).map(revisionOf))).toEqual(new Set([currentRevision(after)]));
+  await world.expectNoFailure(mark);
+}
+
+/** An image that cannot be had: the old groups serve on, the condition says why; going back touches none of them. */
+export async function badRevision(world: World, mark: string): Promise<void> {
+  const { demo } = world;
+  await demo.ready(2);
+  const old = identities(await demo.pods());
+  await demo.patch({ image: MISSING_IMAGE });
+  const failed = await demo.until('the rollout to be told as failed', (deployment) =>
+    deployment.status?.observedGeneration === deployment.metadata.generation &&
+    condition(deployment, 'Progressing')?.status === 'False' &&
+    condition(deployment, 'Progressing')?.message.includes('mage')
+      ? deployment
+      : undefined,
+  );
+  const progressing = condition(failed, 'Progressing');
+  expect(progressing?.reason).toMatch(/Image|Failed/);
+  expect(progressing?.message).toContain(MISSING_IMAGE);
+  expect(failed.status?.readyReplicas).toBe(2);
+  expect(condition(failed, 'Available')?.status).toBe('True');
+  expect(identities(await demo.pods())).toEqual(expect.arrayContaining(old));
+  await world.traffic.rightAnswers(4);
+
+  await demo.patch({ image: null });
+  const back = await demo.ready(2);
+  expect(condition(back, 'Degraded')?.status).toBe('False');
+  await demo.untilPods('only the old pods', (pods) => pods.length === 4);
+  expect(identities(await demo.pods())).toEqual(old);
+  await world.expectNoFailure(mark);
+}
+
+/** The leading operator dies while the first new group starts: the other takes over and ends the rollout. */
+export async function killLeader(world: World, mark: string): Promise<void> {
+  const { demo, lab } = world;
+  const before = await demo.ready(2);
+  const from = currentRevision(before);
+  const holder = await leader(world);
+  await demo.patch({ engine: { maxSequences: 12 } });
+  await demo.untilPods('a pod of the new revision', (pods) => pods.some((pod) => revisionOf(pod) !== from));
+  expect(await lab.killPodProcesses(holder)).toBeGreaterThan(0);
+  const after = await rolled(world, from, () => undefined);
+  // The other one had its rollout to end: a leader that died has its Lease until it runs out.
+  expect(await leader(world)).not.toBe(holder);
+  await demo.untilPods(
+    'pods of the new revision only',
+    (pods) => pods.length === 4 && pods.every((pod) => revisionOf(pod) === currentRevision(after)),
+  );
+  const groups = new Set((await demo.pods()).map(groupOf));
+  expect(groups.size).toBe(2);
+  const killed = (await operatorPods(world)).find(({ metadata }) => metadata.name === holder);
+  expect(killed?.status?.containerStatuses?.[0]?.restartCount).toBe(1);
+  await world.expectNoFailure(mark);
+}
