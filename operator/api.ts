@@ -38,7 +38,12 @@ export const MANAGER = 'internvl-operator';
 export const FIELD_MANAGER = MANAGER;
 export const STATUS_FIELD_MANAGER = `${MANAGER}-status`;
 
-export const COMPONENTS = { runtime: 'runtime', router: 'router', revision: 'revision' } as const;
+export const COMPONENTS = {
+  runtime: 'runtime',
+  router: 'router',
+  revision: 'revision',
+  reports: 'reports',
+} as const;
 
 /** Executables of the images; the local runner maps them to source files. */
 export const PROGRAMS = { runtime: 'internvl-runtime', router: 'internvl-router' } as const;

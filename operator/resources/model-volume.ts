@@ -22,15 +22,15 @@ export function modelVolume(source: string): { volume: V1Volume; subPath?: strin
   );
 }
 
-/** Why ranks cannot have the deployment's model, for the condition ModelLoaded; undefined where they can. */
+/** Why ranks cannot have the deployment's model, as the message of the condition ModelLoaded; undefined where they can. */
 export function modelSourceProblem(deployment: {
   readonly spec: { readonly model: { readonly source: string } };
-}): { readonly reason: 'SourceNotSupported'; readonly message: string } | undefined {
+}): string | undefined {
   try {
     modelVolume(deployment.spec.model.source);
     return undefined;
   } catch (error) {
     if (!(error instanceof UnsupportedSource)) throw error;
-    return { reason: 'SourceNotSupported', message: error.message };
+    return error.message;
   }
 }

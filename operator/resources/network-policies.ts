@@ -1,13 +1,15 @@
-import type { V1NetworkPolicy, V1NetworkPolicyPort } from '@kubernetes/client-node';
+// As JSON: the client's own types call a rule's `from` by another name.
+import type { V1NetworkPolicyPort } from '@kubernetes/client-node';
 import { COMPONENTS, PORTS } from '../api.ts';
 import { ranksPolicyName, routerName } from '../names.ts';
+import type { ChildObject } from '../observed.ts';
 import { childMetadata, componentLabels, type Owner } from './labels.ts';
 
 /** Ranks of one pod number their ports from the first on. */
 const MOST_RANKS = 8;
 
 /** Ranks talk among themselves, answer routers, give metrics to whoever scrapes, and look up names; nothing else reaches or leaves them. */
-export function ranksPolicy(owner: Owner): V1NetworkPolicy {
+export function ranksPolicy(owner: Owner): ChildObject {
   const ranks = { podSelector: { matchLabels: componentLabels(owner, COMPONENTS.runtime) } };
   const routers = { podSelector: { matchLabels: componentLabels(owner, COMPONENTS.router) } };
   return {
@@ -29,7 +31,7 @@ export function ranksPolicy(owner: Owner): V1NetworkPolicy {
 }
 
 /** Routers take requests and scrapes from anywhere and nothing else. What leaves them is open: the API server's address is not ours to know. */
-export function routerPolicy(owner: Owner): V1NetworkPolicy {
+export function routerPolicy(owner: Owner): ChildObject {
   return {
     apiVersion: 'networking.k8s.io/v1',
     kind: 'NetworkPolicy',
