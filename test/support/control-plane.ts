@@ -29,16 +29,16 @@ export interface ControlPlane {
   /** JSON lines: what clients asked the API server for, Kubernetes' own components left out. */
   readonly auditLog: string;
   /** Makes a namespace that no other test uses, and waits until pods can be created in it. */
-  namespace(): Promise<string>;
+  readonly namespace: () => Promise<string>;
   /** Runs the real kubectl as administrator; a refusal is a result, not an error. */
-  kubectl(args: readonly string[], stdin?: string): Promise<CommandResult>;
+  readonly kubectl: (args: readonly string[], stdin?: string) => Promise<CommandResult>;
   /** Kills the API server and returns once it answers again, at the same address with the same data. All tests of the run feel it. */
-  restartApiServer(): Promise<void>;
+  readonly restartApiServer: () => Promise<void>;
   /** As if it had crashed; `startApiServer` brings it back. */
-  stopApiServer(): Promise<void>;
-  startApiServer(): Promise<void>;
+  readonly stopApiServer: () => Promise<void>;
+  readonly startApiServer: () => Promise<void>;
   /** Fake nodes whose pods run as soon as they are bound, and are Ready when their gates are True too. They stay for the rest of the run. */
-  kwok(options?: { readonly nodes?: number; readonly gpusPerNode?: number }): Promise<void>;
+  readonly kwok: (options?: { readonly nodes?: number; readonly gpusPerNode?: number }) => Promise<void>;
 }
 
 /** The one of this run; tests of the vitest project `control-plane` have it. */
@@ -68,11 +68,11 @@ export function controlPlaneAt(directory: string, programs: string): ControlPlan
     kubectl,
     stopApiServer,
     startApiServer,
-    async restartApiServer() {
+    restartApiServer: async () => {
       await stopApiServer();
       await startApiServer();
     },
-    async namespace() {
+    namespace: async () => {
       const name = `test-${randomBytes(5).toString('hex')}`;
       for (const args of [
         ['create', 'namespace', name],
@@ -84,7 +84,7 @@ export function controlPlaneAt(directory: string, programs: string): ControlPlan
       }
       return name;
     },
-    async kwok({ nodes = 2, gpusPerNode = 4 } = {}) {
+    kwok: async ({ nodes = 2, gpusPerNode = 4 } = {}) => {
       await script('kwok', String(nodes), String(gpusPerNode));
     },
   };
