@@ -2,6 +2,7 @@
 import type { V1Pod } from '@kubernetes/client-node';
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { ANNOTATIONS } from './api.ts';
+import { pausedStatus } from './paused-status.ts';
 import { Expectations, type SeenVersions } from './expectations.ts';
 import { isNotFound } from './kube/errors.ts';
 import type { ReconcileResult } from './kube/controller.ts';
@@ -10,7 +11,7 @@ import { NODES } from './kube/resources.ts';
 import { observe, type ObservableCaches } from './observe.ts';
 import type { ChildObject, Observed, ObservedNode } from './observed.ts';
 import type { Plan, PlanConfig } from './plan.ts';
-import { Pass, type PassOptions, type Status, type StatusEvent } from './write-plan.ts';
+import { Pass, type PassOptions, type RefusedGroup, type Status, type StatusEvent } from './write-plan.ts';
 
 /** The pure parts; given as functions so that tests can look at the writing alone. */
 export interface Decisions {
@@ -35,7 +36,7 @@ export interface ReconcilerCaches extends ObservableCaches {
   ): string | undefined;
 }
 
-export interface ReconcilerOptions extends Omit<PassOptions, 'events'> {
+export interface ReconcilerOptions extends Omit<PassOptions, 'events' | 'refused'> {
   readonly caches: ReconcilerCaches;
   readonly decisions: Decisions;
   readonly config: PlanConfig;
@@ -44,6 +45,8 @@ export interface ReconcilerOptions extends Omit<PassOptions, 'events'> {
 export class Reconciler implements SeenVersions {
   readonly #options: ReconcilerOptions;
   readonly #expectations = new Expectations();
+  /** By deployment; only of those that have refused groups. */
+  readonly #refused = new Map<Key, Map<string, RefusedGroup>>();
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -56,6 +59,7 @@ export class Reconciler implements SeenVersions {
     // What it owned is collected by the garbage collector.
     if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) {
       this.#expectations.forget(key);
+      this.#refused.delete(key);
       return {};
     }
     const pending = this.#expectations.pending(key, deployment.metadata.namespace, this, now());
@@ -66,22 +70,40 @@ export class Reconciler implements SeenVersions {
       this.#expectations.forget(key);
     }
 
-    const observed = await this.#confirmNodes(observe(deployment, caches), signal);
+    if (deployment.metadata.annotations?.[ANNOTATIONS.paused] === 'true') {
+      await this.#newPass(deployment, key, signal).writeStatus(pausedStatus(deployment, now()));
+      return {};
+    }
+    const refused = this.#refused.get(key) ?? new Map<string, RefusedGroup>();
+    const observed = await this.#confirmNodes({ ...observe(deployment, caches), refused }, signal);
     const plan = decisions.plan(deployment, observed, config, now());
-    const pass = new Pass(deployment, key, signal, this.#expectations, {
-      ...this.#options,
-      events: decisions.events,
-    });
-    const paused = deployment.metadata.annotations?.[ANNOTATIONS.paused] === 'true';
-    const interrupted = paused ? undefined : await pass.execute(plan);
+    const pass = this.#newPass(deployment, key, signal, refused);
+    const interrupted = await pass.execute(plan);
+    for (const name of refused.keys())
+      if (!plan.create.some((group) => group.name === name)) refused.delete(name);
+    if (refused.size === 0) this.#refused.delete(key);
+    else this.#refused.set(key, refused);
     if (interrupted?.refusal === 'terminating') return {};
 
     const next = decisions.status(deployment, observed, plan, pass.told(), now());
     await pass.writeStatus(next);
     if (interrupted !== undefined) throw interrupted.error;
     pass.throwUnlessDone();
-    if (paused) return {};
     return earliest(plan.requeueAfterMs, pass.retryAfterMs);
+  }
+
+  #newPass(
+    deployment: InternVLDeployment,
+    key: Key,
+    signal: AbortSignal,
+    refused = new Map<string, RefusedGroup>(),
+  ): Pass {
+    const { decisions, ...options } = this.#options;
+    return new Pass(deployment, key, signal, this.#expectations, {
+      ...options,
+      events: decisions.events,
+      refused,
+    });
   }
 
   resourceVersion(

@@ -39,7 +39,15 @@ export interface StatusEvent {
   readonly message: string;
 }
 
+/** A group that the API server does not let us create, and since when (ms). */
+export interface RefusedGroup {
+  readonly since: number;
+  readonly message: string;
+}
+
 export interface PassOptions {
+  /** By group name; kept up to date for the next plan. */
+  readonly refused: Map<string, RefusedGroup>;
   readonly caches: { child(apiVersion: string, kind: string, key: Key): ChildObject | undefined };
   readonly writer: Writer;
   /** What to tell of a change of status. */
@@ -179,6 +187,11 @@ export class Pass {
     const key = keyFor(object);
     const desired = withAppliedHash(object);
     const cached = this.#options.caches.child(object.apiVersion, object.kind, key);
+    // Written once: the first to come has fixed what is in it, an operator of another release perhaps.
+    if (object['immutable'] === true) {
+      if (cached === undefined) return this.#create(desired);
+      return mustControl(cached, this.#owner);
+    }
     if (cached === undefined) {
       // The cache holds what carries our label; the name may be taken by what does not.
       const existing = await this.#getChild(resource, key);
@@ -195,14 +208,23 @@ export class Pass {
 
   /** Rank pods and their claim; false when no further group should be tried. */
   async #createGroup(group: PlannedGroup): Promise<boolean> {
+    const { refused } = this.#options;
     const objects = [
       ...(group.claim === undefined ? [] : [group.claim]),
       ...group.pods,
     ] as unknown as ChildObject[];
     for (const object of objects) {
       if (object.kind !== PODS.kind && this.#isThere(object)) continue;
-      if (!(await this.#attempt(() => this.#create(object)))) return false;
+      if (await this.#attempt(() => this.#create(object))) continue;
+      const error = this.#errors.at(-1);
+      if (error !== undefined && classify(error) === 'refused')
+        refused.set(group.name, {
+          since: refused.get(group.name)?.since ?? this.#options.now(),
+          message: error.message,
+        });
+      return false;
     }
+    refused.delete(group.name);
     return true;
   }
 
