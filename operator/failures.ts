@@ -2,7 +2,7 @@
 // one ConfigMap and is written before pods are removed, so that no failure is forgotten and none is counted twice (`uids` tells).
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { COMPONENTS } from './api.ts';
-import { failuresConfigMapName } from './pending-resources.ts';
+import { failuresConfigMapName } from './names.ts';
 import type { ChildObject, Observed } from './observed.ts';
 import type { RankEnd } from './rank-pod.ts';
 import { componentLabels, ownerReferences } from './resources/labels.ts';

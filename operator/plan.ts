@@ -16,22 +16,15 @@ import {
   type Ledger,
 } from './failures.ts';
 import { classify, type Group } from './group.ts';
-import { replicaName } from './names.ts';
+import { replicaName, revisionConfigMapName, routersConfigMapName } from './names.ts';
 import type { ChildObject, Observed } from './observed.ts';
-import {
-  children,
-  interconnectState,
-  modelSourceProblem,
-  parseRevisionConfigMap,
-  rankAddress,
-  rankPods,
-  reportConfigMapName,
-  resourceClaim,
-  revisionConfigMap,
-  revisionTemplate,
-  type RevisionTemplate,
-} from './pending-resources.ts';
-import { revisionOf } from './revision.ts';
+import { children, interconnectState } from './pending-resources.ts';
+import { rankAddress, type GroupPlace } from './resources/group-place.ts';
+import { modelSourceProblem } from './resources/model-volume.ts';
+import { rankPods } from './resources/rank-pods.ts';
+import { resourceClaim } from './resources/resource-claim.ts';
+import { parseRevisionConfigMap, revisionConfigMap } from './resources/revision-config-map.ts';
+import { revisionOf, revisionTemplate, type RevisionTemplate } from './revision.ts';
 import { millisecondsOf } from './quantity.ts';
 import { drainOf, isPlaced, isTerminating, timeOf, uidOf } from './rank-pod.ts';
 import {
@@ -155,7 +148,7 @@ export function plan(
 
   const kept = new Set([revisions.current, ...(stable === undefined ? [] : [stable])]);
   for (const { revision } of [...groups, ...slots, ...decision.create]) kept.add(revision);
-  const apply = [...revisions.applied(kept), ...children(deployment, config)];
+  const apply = [...revisions.applied(), ...children(deployment, config)];
   const wantedClaims = new Set([...groups, ...create].map(({ name }) => name));
   const prune = [...revisions.unused(kept), ...unusedChildren(observed, apply, wantedClaims)];
   const deadlines = [...decision.deadlines, ...writes.deadlines, ...overdueTimes(groups, now)];
@@ -219,7 +212,7 @@ class Revisions {
     const template = this.#templates.get(group.revision);
     if (template === undefined) throw new Error(`revision ${group.revision} has no template`);
     const place = this.#place(group);
-    const name = replicaName(place.name, group.revision, group.index);
+    const name = replicaName(place.deployment.name, group.revision, group.index);
     const claim = resourceClaim(template, place);
     const exists = this.#observed.children.some(
       (child) => child.kind === 'ResourceClaim' && child.metadata.name === claim?.metadata.name,
@@ -234,10 +227,12 @@ class Revisions {
     };
   }
 
-  /** ConfigMaps of the revisions in use: the current one is made, others stay as they are. */
-  applied(kept: ReadonlySet<string>): ChildObject[] {
+  /** The current revision's ConfigMap where there is none: what stands in one is never changed. */
+  applied(): ChildObject[] {
     const template = this.#templates.get(this.current);
-    return template === undefined || !kept.has(this.current)
+    const name = revisionConfigMapName(this.#deployment.metadata.name, this.current);
+    const exists = this.#observed.revisions.some(({ metadata }) => metadata?.name === name);
+    return template === undefined || exists
       ? []
       : [revisionConfigMap(this.#deployment, this.current, template)];
   }
@@ -261,15 +256,14 @@ class Revisions {
       .map(({ configMap }) => configMap as unknown as ChildObject);
   }
 
-  #place(group: { revision: string; index: number; avoidNodes?: readonly string[] }) {
-    const { name, namespace = 'default' } = this.#deployment.metadata;
-    const avoid = group.avoidNodes ?? [];
+  #place(group: { revision: string; index: number; avoidNodes?: readonly string[] }): GroupPlace {
+    const { name, namespace = 'default', uid } = this.#deployment.metadata;
+    const avoidNodes = group.avoidNodes ?? [];
     return {
-      name,
-      namespace,
+      deployment: { name, namespace, uid },
       revision: group.revision,
       index: group.index,
-      ...(avoid.length > 0 && { avoidNodes: [...avoid] }),
+      ...(avoidNodes.length > 0 && { avoidNodes }),
     };
   }
 }
@@ -503,7 +497,7 @@ function unusedChildren(
 }
 
 function staleReports(deployment: InternVLDeployment, observed: Observed): string[] {
-  const name = reportConfigMapName(deployment.metadata.name);
+  const name = routersConfigMapName(deployment.metadata.name);
   const configMap = observed.children.find(
     (child) => child.kind === 'ConfigMap' && child.metadata.name === name,
   );
