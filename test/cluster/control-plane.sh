@@ -190,6 +190,7 @@ case ${1:-} in
   up) up ;;
   down) down ;;
   status) status ;;
+  credentials) mkdir -p "$log" "$pids"; choose_ports; read_ports; credentials ;;
   _down-after) down_after "$2" ;;
   stop-api-server) stop kube-apiserver KILL ;;
   start-api-server) read_ports; start_api_server ;;
