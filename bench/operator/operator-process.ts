@@ -1,0 +1,123 @@
+// The operator as its image has it, in a process of its own, and what that process costs.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { bundleImage, IMAGES } from '../../scripts/bundle-image.ts';
+
+const TICKS_PER_SECOND = 100;
+const METRICS = '127.0.0.1:18080';
+const HEALTH = '127.0.0.1:18081';
+
+export interface Memory {
+  readonly nowMiB: number;
+  readonly mostMiB: number;
+}
+
+/** Bundles the operator once; returns its program. */
+export async function bundleOperator(folder: string): Promise<string> {
+  await bundleImage(IMAGES.operator, folder);
+  return join(folder, 'opt/internvl/operator/main.js');
+}
+
+export class OperatorProcess {
+  readonly startedAt = performance.now();
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+
+  constructor(program: string, kubeconfig: string, log: string) {
+    this.#child = spawn(
+      process.execPath,
+      [
+        program,
+        ...['--kubeconfig', kubeconfig, '--runtime-image', 'localhost/internvl-runtime:bench'],
+        ...['--router-image', 'localhost/internvl-operator:bench', '--identity', 'bench'],
+        ...['--metrics-listen', METRICS, '--health-listen', HEALTH],
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_ENV: 'production' } },
+    );
+    const file = createWriteStream(log, { flags: 'a' });
+    this.#child.stdout?.pipe(file, { end: false });
+    this.#child.stderr?.pipe(file, { end: false });
+    this.#ended = new Promise((resolve) =>
+      this.#child.once('exit', () => {
+        file.end();
+        resolve();
+      }),
+    );
+  }
+
+  /** Waits until its caches are synced. */
+  async ready(): Promise<void> {
+    await this.#until(async () => (await fetch(`http://${HEALTH}/readyz`)).ok);
+  }
+
+  /** Waits until it leads, has looked at `count` deployments and has none left to look at. */
+  async reconciled(count: number): Promise<void> {
+    await this.#until(async () => {
+      const metrics = await this.metrics();
+      return (
+        metrics.sum('controller_runtime_reconcile_total') >= count &&
+        metrics.sum('workqueue_depth') === 0 &&
+        metrics.sum('controller_runtime_active_workers') === 0
+      );
+    });
+  }
+
+  async metrics(): Promise<Metrics> {
+    return new Metrics(await (await fetch(`http://${METRICS}/metrics`)).text());
+  }
+
+  /** Seconds of processor time since its start. */
+  async cpuSeconds(): Promise<number> {
+    const text = await readFile(`/proc/${this.#pid}/stat`, 'utf8');
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  }
+
+  async memory(): Promise<Memory> {
+    const text = await readFile(`/proc/${this.#pid}/status`, 'utf8');
+    const read = (name: string) =>
+      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? Number.NaN) / 1024;
+    return { nowMiB: read('VmRSS'), mostMiB: read('VmHWM') };
+  }
+
+  async stop(): Promise<void> {
+    this.#child.kill('SIGTERM');
+    await this.#ended;
+  }
+
+  get #pid(): number {
+    const { pid, exitCode } = this.#child;
+    if (pid === undefined || exitCode !== null) throw new Error(`the operator ended with ${exitCode}`);
+    return pid;
+  }
+
+  async #until(holds: () => Promise<boolean>): Promise<void> {
+    while (!(await holds().catch(() => false))) {
+      // Throws once it has ended.
+      void this.#pid;
+      await pause(20);
+    }
+  }
+}
+
+/** Prometheus' text, by name. */
+export class Metrics {
+  readonly #lines: readonly string[];
+
+  constructor(text: string) {
+    this.#lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  }
+
+  /** Over all labels. */
+  sum(name: string): number {
+    let sum = 0;
+    for (const line of this.#lines)
+      if (line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+        sum += Number(line.slice(line.lastIndexOf(' ') + 1));
+    return sum;
+  }
+}

@@ -1,0 +1,54 @@
+// The page bench/OPERATOR.md.
+
+export interface Figure {
+  readonly what: string;
+  readonly value: number;
+  readonly unit: string;
+  /** Not more than this. */
+  readonly target?: number;
+}
+
+export interface OperatorBench {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly node: string;
+  readonly deployments: number;
+  readonly restSeconds: number;
+  readonly figures: readonly Figure[];
+  /** The operator's calls until rest, by verb and resource. */
+  readonly calls: readonly (readonly [string, number])[];
+  /** Its writes at rest. */
+  readonly unrest: readonly (readonly [string, number])[];
+}
+
+function rounded(value: number): string {
+  return Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) >= 100 ? 0 : 1);
+}
+
+export function page(bench: OperatorBench): string {
+  const figures = bench.figures.map(({ what, value, unit, target }) => {
+    const wanted =
+      target === undefined ? '' : `${value <= target ? '' : '**missed** '}${target} ${unit}`.trim();
+    return `| ${what} | ${`${rounded(value)} ${unit}`.trim()} | ${wanted} |`;
+  });
+  const calls = bench.calls.map(([call, count]) => `| ${call} | ${rounded(count / bench.deployments)} |`);
+  const unrest = bench.unrest.map(([call, count]) => `${call} ${count} times`).join(', ');
+  return `# The operator at scale
+
+\`npm run bench:operator\`: ${bench.deployments} InternVLDeployments of one replica with two ranks (${bench.deployments * 3} pods with the routers'), against a real
+control plane on the same machine (${bench.cpu}, ${bench.cores} cores, Node ${bench.node}), with kwok's nodes. What routers would report is written
+for them. Calls are counted in the API server's audit log.
+
+| what | measured | target, at most |
+| --- | --- | --- |
+${figures.join('\n')}
+
+${unrest === '' ? `At rest, in ${bench.restSeconds} s, nothing was written.` : `At rest, in ${bench.restSeconds} s: ${unrest}.`}
+
+## The operator's calls, from nothing to rest
+
+| call | a deployment |
+| --- | --- |
+${calls.join('\n')}
+`;
+}
