@@ -79,6 +79,12 @@ function crossFieldProblems(document: object): Problem[] {
       path: ['spec', 'engine', 'kvCache'],
       text: 'found fraction and bytes; give one of them',
     });
+  const fraction = field(kvCache, 'fraction');
+  if (typeof fraction === 'number' && fraction >= 0 && fraction <= 1 && (fraction < 0.01 || fraction > 0.95))
+    problems.push({
+      path: ['spec', 'engine', 'kvCache', 'fraction'],
+      text: `found ${fraction}; must be from 0.01 to 0.95`,
+    });
   const sequences = field(document, 'spec', 'engine', 'maxSequences');
   const tokens = field(document, 'spec', 'engine', 'maxBatchedTokens');
   if (typeof sequences === 'number' && typeof tokens === 'number' && tokens < sequences)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Regenerates gen/ from proto/ and crds/. With --check, fails when gen/ is not what they say.
+# Regenerates gen/ from proto/ and crds/, and docs/api.md from crds/. With --check, fails when they are not what those say.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH"
@@ -20,7 +20,17 @@ buf build --as-file-descriptor-set -o "$out/descriptors.binpb"
 if [ -e tools/generate-crd-types.ts ]; then
   node tools/generate-crd-types.ts --out "$out/crd"
 fi
+api=docs/api.md
 if [ "$out" != gen ]; then
+  api=$(mktemp)
+  trap 'rm -rf "$out" "$api"' EXIT
+fi
+node tools/generate-api-docs.ts --out "$api"
+if [ "$out" != gen ]; then
+  diff "$api" docs/api.md || {
+    echo 'generate: docs/api.md is out of date; run: npm run generate' >&2
+    exit 1
+  }
   diff -r "$out" gen || {
     echo 'generate: gen/ is out of date; run: npm run generate' >&2
     exit 1
