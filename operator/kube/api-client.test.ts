@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { ApiClient, parseRetryAfter } from './api-client.ts';
 import type { ApiClientOptions } from './api-client.ts';
-import { ApiError, isAlreadyExists, isConflict, isGone, isNotFound, TransportError } from './errors.ts';
+import type { ApiError } from './errors.ts';
+import { isAlreadyExists, isConflict, isGone, isNotFound, TransportError } from './errors.ts';
 import { CONFIG_MAPS, DEPLOYMENTS, NODES, PODS } from './resources.ts';
 import { ManualClock, settle } from './testing/manual-clock.ts';
 import type { Handler } from './testing/scripted-server.ts';
@@ -12,7 +13,7 @@ import { ScriptedServer } from './testing/scripted-server.ts';
 
 const stack: AsyncDisposable[] = [];
 afterEach(async () => {
-  for (const resource of stack.splice(0).reverse()) await resource[Symbol.asyncDispose]();
+  for (const resource of stack.splice(0).toReversed()) await resource[Symbol.asyncDispose]();
 });
 
 async function serve(handler: Handler, options: Partial<ApiClientOptions> = {}) {

@@ -346,10 +346,10 @@ export class ApiClient {
       code = response.statusCode ?? 0;
       if (code < 200 || code > 299) throw await this.#refusal(what, response, signal);
       const text = await this.#read(what, response, signal);
-      const parsed = parseObject<T>(text);
+      const parsed = parseObject(text);
       if (parsed === undefined)
         throw new TransportError('Malformed', `${what}: not a JSON object: ${text.slice(0, 200)}`);
-      return parsed;
+      return parsed as T;
     } finally {
       this.#told(call.verb, call.resource, code, started);
     }
@@ -361,7 +361,7 @@ export class ApiClient {
 
   async #refusal(what: string, response: IncomingMessage, signal: AbortSignal): Promise<ApiError> {
     const text = await this.#read(what, response, signal);
-    const status = parseObject<Status>(text);
+    const status = parseObject(text) as Status | undefined;
     const retryAfterMs = parseRetryAfter(response.headers['retry-after'], this.#clock.now());
     return new ApiError(what, response.statusCode ?? 0, status, text, retryAfterMs);
   }
@@ -409,10 +409,10 @@ function linkSignal(signal: AbortSignal | undefined, end: AbortController, what:
   return () => signal?.removeEventListener('abort', abort);
 }
 
-function parseObject<T>(text: string): T | undefined {
+function parseObject(text: string): object | undefined {
   try {
     const parsed: unknown = JSON.parse(text);
-    return typeof parsed === 'object' && parsed !== null ? (parsed as T) : undefined;
+    return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
   } catch {
     return undefined; // the caller says what it was
   }

@@ -50,10 +50,12 @@ export class Connection {
 
   /** Resolves with the answer's headers; the body is the caller's to read or to destroy. Rejects with a TransportError. */
   async send(request: HttpRequest): Promise<http.IncomingMessage> {
-    const tls: https.RequestOptions = { headers: {} };
+    const headers: http.OutgoingHttpHeaders = {};
+    const tls: https.RequestOptions = { headers };
     try {
       await this.#config.applyToHTTPSOptions(tls);
-      await this.#freshToken(tls);
+      const token = await this.#freshToken();
+      if (token !== undefined) headers['Authorization'] = token;
     } catch (error) {
       throw new TransportError('Connection', `no credentials for ${this.server}: ${message(error)}`, {
         cause: error,
@@ -71,7 +73,7 @@ export class Connection {
       path: `${this.#server.pathname.replace(/\/$/, '')}${request.path}`,
       signal: request.signal,
       headers: {
-        ...tls.headers,
+        ...headers,
         'User-Agent': this.#userAgent,
         Accept: 'application/json',
         ...request.headers,
@@ -99,14 +101,10 @@ export class Connection {
   }
 
   /** Tokens of pods are rotated in their file: client-node reads it once a minute, this reads it for every request. */
-  async #freshToken(options: https.RequestOptions): Promise<void> {
+  async #freshToken(): Promise<string | undefined> {
     const provider: unknown = this.#config.getCurrentUser()?.authProvider;
     const file = tokenFileOf(provider);
-    if (file === undefined) return;
-    options.headers = {
-      ...options.headers,
-      Authorization: `Bearer ${(await readFile(file, 'utf8')).trim()}`,
-    };
+    return file === undefined ? undefined : `Bearer ${(await readFile(file, 'utf8')).trim()}`;
   }
 
   #agentsFor(tls: https.RequestOptions): Agents {

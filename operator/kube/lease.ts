@@ -198,7 +198,8 @@ export class LeaderElector {
       renewTime: now,
       leaseTransitions: (before?.leaseTransitions ?? 0) + (current === undefined || ours ? 0 : 1),
     };
-    const options = { signal, deadlineMs: this.#deadlineMs / 2 };
+    // Three attempts fit into the renew deadline, should they hang.
+    const options = { signal, deadlineMs: this.#deadlineMs / 3 };
     if (current === undefined) {
       const { apiVersion, kind } = LEASES;
       const made = { apiVersion, kind, metadata: { namespace, name }, spec };
@@ -218,11 +219,13 @@ export class LeaderElector {
     const arm = (): (() => void) =>
       this.#clock.after(this.#renewedAt! + this.#deadlineMs - this.#clock.monotonic(), giveUp);
     let disarm = arm();
+    let sentAt = this.#clock.monotonic();
     try {
       for (;;) {
-        await sleep(this.#clock, this.#retryMs, end);
+        // Counted from the last attempt: one that hung is followed by the next at once.
+        await sleep(this.#clock, Math.max(0, sentAt + this.#retryMs - this.#clock.monotonic()), end);
         if (end.aborted) return;
-        const sentAt = this.#clock.monotonic();
+        sentAt = this.#clock.monotonic();
         try {
           // Not ended by `finished`: a write whose answer is unknown would make the release fail.
           await this.#keep(lost.signal);
@@ -293,7 +296,7 @@ export class LeaderElector {
   async #read(signal: AbortSignal): Promise<Lease | undefined> {
     const key = makeKey(this.#options.namespace, this.#options.name);
     try {
-      const options = { signal, deadlineMs: this.#deadlineMs / 2 };
+      const options = { signal, deadlineMs: this.#deadlineMs / 3 };
       return this.#see(await this.#client.get<Lease>(LEASES, key, options));
     } catch (error) {
       if (!isNotFound(error)) throw error;

@@ -22,7 +22,7 @@ interface Pod {
 
 const stack: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
-  for (const release of stack.splice(0).reverse()) await release();
+  for (const release of stack.splice(0).toReversed()) await release();
 });
 
 function pod(name: string, version: number, more: object = {}): Pod {
