@@ -26,6 +26,7 @@ export class OperatorProcess {
   readonly startedAt = performance.now();
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
+  #said = '';
 
   constructor(program: string, kubeconfig: string, log: string) {
     this.#child = spawn(
@@ -39,8 +40,10 @@ export class OperatorProcess {
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_ENV: 'production' } },
     );
     const file = createWriteStream(log, { flags: 'a' });
-    this.#child.stdout?.pipe(file, { end: false });
-    this.#child.stderr?.pipe(file, { end: false });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.pipe(file, { end: false });
+      stream?.on('data', (chunk: Buffer) => (this.#said = (this.#said + chunk.toString()).slice(-2000)));
+    }
     this.#ended = new Promise((resolve) =>
       this.#child.once('exit', () => {
         file.end();
@@ -91,7 +94,8 @@ export class OperatorProcess {
 
   get #pid(): number {
     const { pid, exitCode } = this.#child;
-    if (pid === undefined || exitCode !== null) throw new Error(`the operator ended with ${exitCode}`);
+    if (pid === undefined || exitCode !== null)
+      throw new Error(`the operator ended with ${exitCode}: ${this.#said}`);
     return pid;
   }
 

@@ -27,7 +27,7 @@ export class Lab {
 
   constructor(stateDirectory: string, env: NodeJS.ProcessEnv = {}) {
     this.stateDirectory = stateDirectory;
-    this.#env = { ...process.env, ...env, STATE_DIR: stateDirectory };
+    this.#env = { ...process.env, ...env, STATE_DIR: stateDirectory, OWNER_PID: String(process.pid) };
   }
 
   get kubeconfig(): string {
@@ -43,7 +43,7 @@ export class Lab {
   }
 
   async loadImages(archives: readonly string[]): Promise<void> {
-    await this.#cluster(['image', ...archives], 180_000);
+    await this.#cluster(['load-images', ...archives], 180_000);
   }
 
   /** Cuts a node's power: every process of it ends at once. */
@@ -108,28 +108,14 @@ export class Lab {
     return processes.length;
   }
 
-  /** Kills the API server and starts it again with the same arguments once `while` is over. */
+  /** Kills the API server, and starts it again with the same data once `meanwhile` is over. */
   async restartApiServer(meanwhile: () => Promise<void>): Promise<void> {
-    const running = await this.#apiServer();
-    if (running === undefined) throw new Error('there is no kube-apiserver to restart');
-    process.kill(running.pid, 'SIGKILL');
-    await meanwhile();
-    const [program = '', ...args] = running.args;
-    const log = join(this.stateDirectory, 'log/kube-apiserver.log');
-    await this.run('bash', ['-c', `setsid "$0" "$@" >>'${log}' 2>&1 </dev/null &`, program, ...args]);
-  }
-
-  async #apiServer(): Promise<PodProcess | undefined> {
-    for (const entry of await readdir('/proc')) {
-      const args = await readFile(`/proc/${entry}/cmdline`, 'utf8').then(
-        (text) => text.split('\0').slice(0, -1),
-        () => [],
-      );
-      if (!args[0]?.endsWith('kube-apiserver')) continue;
-      // Other labs may run on this machine.
-      if (args.some((arg) => arg.includes(`${this.stateDirectory}/`))) return { pid: Number(entry), args };
+    await this.#cluster(['stop-api-server'], 30_000);
+    try {
+      await meanwhile();
+    } finally {
+      await this.#cluster(['start-api-server'], 120_000);
     }
-    return undefined;
   }
 
   async #cluster(args: readonly string[], timeoutMs: number, options: RunOptions = {}): Promise<string> {

@@ -37,7 +37,7 @@ export class World {
   private constructor(directory: string) {
     this.directory = directory;
     this.lab = new Lab(join(directory, 'cluster'), {
-      NODES: 'node-a node-b',
+      NODE_NAMES: 'node-a node-b',
       GPUS: '0',
       // A router or operator pod of a lost node is replaced after so long, not after five minutes.
       TOLERATION_SECONDS: '5',
