@@ -16,12 +16,17 @@ export interface AnswerSink {
   failed(error: RpcError): void;
 }
 
-export interface AnswerOptions {
-  readonly requestId: string;
+/** What of an answer depends on the model. */
+export interface AnswerModel {
   readonly promptTokenIds: readonly number[];
-  readonly returnPromptTokenIds: boolean;
   readonly imageTokens: number;
   readonly text: AnswerText;
+}
+
+export interface AnswerOptions {
+  readonly requestId: string;
+  readonly returnPromptTokenIds: boolean;
+  readonly model: AnswerModel;
   readonly sink: AnswerSink;
   readonly metrics: RouterMetrics;
   readonly now: () => number;
@@ -38,6 +43,7 @@ export interface AnswerOptions {
 /** Listens to one routed request and tells its sink. */
 export class Answer implements RequestListener {
   readonly #options: AnswerOptions;
+  #model: AnswerModel;
   #firstTokenAt: number | undefined;
   #lastTokenAt = 0;
   #started = false;
@@ -45,12 +51,19 @@ export class Answer implements RequestListener {
 
   constructor(options: AnswerOptions) {
     this.#options = options;
+    this.#model = options.model;
+  }
+
+  /** Another model answers; before the first token only. */
+  retarget(model: AnswerModel): void {
+    this.#model = model;
   }
 
   onAccepted(replica: string): void {
     if (this.#started) return;
     this.#started = true;
-    const { requestId, promptTokenIds, returnPromptTokenIds, imageTokens, sink } = this.#options;
+    const { requestId, returnPromptTokenIds, sink } = this.#options;
+    const { promptTokenIds, imageTokens } = this.#model;
     sink.started({
       requestId,
       promptTokens: promptTokenIds.length,
@@ -63,8 +76,8 @@ export class Answer implements RequestListener {
   onTokens(tokenIds: readonly number[], logprobs: readonly TokenLogprob[]): void {
     if (this.#over) return;
     this.#measure();
-    const { text, sink, metrics, stop } = this.#options;
-    const piece = text.push(tokenIds);
+    const { sink, metrics, stop } = this.#options;
+    const piece = this.#model.text.push(tokenIds);
     metrics.tokens.inc(piece.tokens);
     sink.delta({
       text: piece.text,
@@ -78,7 +91,7 @@ export class Answer implements RequestListener {
 
   onFinished(done: Done): void {
     if (this.#over) return;
-    const piece = this.#options.text.finish();
+    const piece = this.#model.text.finish();
     if (piece.text !== '') this.#options.sink.delta({ text: piece.text, tokenIds: [], logprobs: [] });
     const reason = piece.matchedStop === undefined ? done.finishReason : FinishReason.STOP;
     this.#finish(reason, piece.matchedStop ?? '', done.matchedStopTokenId, done.cachedTokens);
@@ -110,7 +123,8 @@ export class Answer implements RequestListener {
     cachedTokens: number,
   ): void {
     this.#over = true;
-    const { sink, promptTokenIds, imageTokens, text } = this.#options;
+    const { sink } = this.#options;
+    const { promptTokenIds, imageTokens, text } = this.#model;
     sink.finished({
       finishReason,
       matchedStop,

@@ -12,6 +12,8 @@ export interface AttemptListener {
   onDone(done: Done): void;
   /** `replicaLost`: the replica went away, perhaps because of this very request. */
   onFailed(error: RpcError, replicaLost: boolean): void;
+  /** The replica goes, or no longer takes anything, and has made no token of it: it is to be placed anew, as if never placed. */
+  onHandedBack(): void;
 }
 
 /** Tells its listener of one ending at most; after `abort` nothing is told any more. */
@@ -69,6 +71,12 @@ export class Attempt {
     if (this.#ended) return;
     this.#ended = true;
     this.#listener.onFailed(error, replicaLost);
+  }
+
+  handedBack(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#listener.onHandedBack();
   }
 
   /** Takes it back; the replica frees it within a step. */

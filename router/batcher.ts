@@ -10,7 +10,7 @@ export interface Assignment<T> {
 
 /**
  * Takes from the queue what can be submitted against credits, in the queue's order, and says where each goes. A request that has to wait
- * for a particular replica lets those behind it pass. Never assigns a replica more requests than it has credits.
+ * for a particular replica lets those behind it pass; a replica that is not eligible for a request is as if it were not there. Never assigns a replica more requests than it has credits.
  */
 export function takeBatch<T extends Queueable & Placeable>(
   queue: RequestQueue<T>,
@@ -18,6 +18,7 @@ export function takeBatch<T extends Queueable & Placeable>(
   hitTokens: (request: T, replica: string) => number,
   now: number,
   random: () => number,
+  eligible: (request: T, replica: string) => boolean = () => true,
 ): Assignment<T>[] {
   // Working copies: each assignment costs a credit and adds load, or one batch would all go to the same replica.
   const pool = candidates.map((candidate) => ({ ...candidate }));
@@ -25,7 +26,8 @@ export function takeBatch<T extends Queueable & Placeable>(
   const assignments: Assignment<T>[] = [];
   if (credits === 0) return assignments;
   for (const request of queue.inOrder(now)) {
-    const chosen = pick(pool, request, (candidate) => hitTokens(request, candidate.name), random);
+    const open = pool.filter(({ name }) => eligible(request, name));
+    const chosen = pick(open, request, (candidate) => hitTokens(request, candidate.name), random);
     if (chosen === undefined) continue;
     assignments.push({ request, replica: chosen.name });
     const hit = Math.min(request.workTokens, hitTokens(request, chosen.name));

@@ -3,12 +3,18 @@ import { ConfigError, parseConfig } from './config.ts';
 
 const BASE = ['--listen', '127.0.0.1:9000', '--replica', 'a=10.0.0.1:50051'];
 
+const FOUND =
+  '--namespace models --deployment-label demo --report-config-map demo-routers --pod-name demo-router-1 --pod-uid u-1'.split(
+    ' ',
+  );
+
 describe('parseConfig', () => {
   it('fills the defaults in', () => {
     expect(parseConfig(BASE)).toEqual({
       listen: '127.0.0.1:9000',
       metricsListen: undefined,
       replicas: [{ name: 'a', address: '10.0.0.1:50051' }],
+      discovery: undefined,
       servedName: undefined,
       queueMaxRequests: 1000,
       queueMaxBytes: 268_435_456,
@@ -44,7 +50,22 @@ describe('parseConfig', () => {
     expect(config.replicas[1]).toEqual({ name: 'b', address: '[::1]:7' });
   });
 
+  it('reads where replicas are found', () => {
+    const config = parseConfig(['--listen', 'h:1', ...FOUND]);
+    expect(config.replicas).toEqual([]);
+    expect(config.discovery).toEqual({
+      namespace: 'models',
+      deploymentLabel: 'demo',
+      reportConfigMap: 'demo-routers',
+      podName: 'demo-router-1',
+      podUid: 'u-1',
+    });
+  });
+
   it.each([
+    ['replicas both listed and found', [...BASE, ...FOUND], 'not both'],
+    ['half of the flags', ['--listen', 'h:1', ...FOUND.slice(0, 2)], '--deployment-label is missing'],
+    ['an empty flag', ['--listen', 'h:1', ...FOUND.slice(0, 8), '--pod-uid', ''], '--pod-uid is empty'],
     ['no address', ['--replica', 'a=h:1'], '--listen'],
     ['no replica', ['--listen', 'h:1'], '--replica'],
     ['a replica without a name', [...BASE, '--replica', 'h:1'], 'NAME=HOST:PORT'],

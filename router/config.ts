@@ -3,12 +3,15 @@
 import { parseArgs } from 'node:util';
 import { parseAddress } from '../rpc/address.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../rpc/log.ts';
+import { MAX_REPLICAS } from './replica-set.ts';
 
 export interface RouterConfig {
   readonly listen: string;
   /** Undefined = off. */
   readonly metricsListen: string | undefined;
   readonly replicas: readonly { readonly name: string; readonly address: string }[];
+  /** Replicas are the pods of a deployment instead of `replicas`. */
+  readonly discovery: Discovery | undefined;
   /** Undefined = what the replicas say. */
   readonly servedName: string | undefined;
   readonly queueMaxRequests: number;
@@ -22,16 +25,35 @@ export interface RouterConfig {
   readonly logFormat: LogFormat;
 }
 
+/** Where a router finds its replicas on a cluster, and where it says how they are. */
+export interface Discovery {
+  readonly namespace: string;
+  /** Value of the label internvl.dev/deployment. */
+  readonly deploymentLabel: string;
+  readonly reportConfigMap: string;
+  readonly podName: string;
+  readonly podUid: string;
+}
+
 /** Flags that cannot be used; the message names the flag. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly code = 'invalid_flags';
 }
 
-const MAX_REPLICAS = 256;
+const DISCOVERY_FLAGS = [
+  'namespace',
+  'deployment-label',
+  'report-config-map',
+  'pod-name',
+  'pod-uid',
+] as const;
 
 export const USAGE = `usage: router/main.ts --listen HOST:PORT --replica NAME=HOST:PORT [--replica ...]
-  --metrics-listen HOST:PORT   /metrics and /healthz over HTTP (off when absent)
+       router/main.ts --listen HOST:PORT --namespace NAMESPACE --deployment-label VALUE
+                      --report-config-map NAME --pod-name NAME --pod-uid UID
+  The first form has fixed replicas; the second watches a deployment's pods through the API server and reports on them.
+  --metrics-listen HOST:PORT   /metrics, /healthz and /readyz over HTTP (off when absent)
   --served-name NAME           model name that clients use (what the replicas say)
   --queue-max-requests N       requests that may wait (1000)
   --queue-max-bytes N          bytes that waiting requests may hold (268435456)
@@ -46,13 +68,15 @@ export const USAGE = `usage: router/main.ts --listen HOST:PORT --replica NAME=HO
 export function parseConfig(args: readonly string[]): RouterConfig {
   const flags = readFlags(args);
   const listen = address('--listen', flags.listen ?? fail('--listen HOST:PORT is missing'));
+  const discovery = parseDiscovery(flags);
   return {
     listen,
     metricsListen:
       flags['metrics-listen'] === undefined
         ? undefined
         : address('--metrics-listen', flags['metrics-listen']),
-    replicas: parseReplicas(flags.replica ?? []),
+    replicas: discovery === undefined ? parseReplicas(flags.replica ?? []) : [],
+    discovery,
     servedName: flags['served-name'],
     queueMaxRequests: count('--queue-max-requests', flags['queue-max-requests'], 1000, 1),
     queueMaxBytes: count('--queue-max-bytes', flags['queue-max-bytes'], 268_435_456, 1),
@@ -75,6 +99,11 @@ function readFlags(args: readonly string[]) {
         listen: string,
         'metrics-listen': string,
         replica: { type: 'string', multiple: true },
+        namespace: string,
+        'deployment-label': string,
+        'report-config-map': string,
+        'pod-name': string,
+        'pod-uid': string,
         'served-name': string,
         'queue-max-requests': string,
         'queue-max-bytes': string,
@@ -91,8 +120,31 @@ function readFlags(args: readonly string[]) {
   }
 }
 
+function parseDiscovery(flags: ReturnType<typeof readFlags>): Discovery | undefined {
+  const given = DISCOVERY_FLAGS.filter((flag) => flags[flag] !== undefined);
+  if (given.length === 0) return undefined;
+  if (flags.replica !== undefined)
+    fail(`--replica and --${given[0]} are given: replicas are either listed or found, not both`);
+  const value = (flag: (typeof DISCOVERY_FLAGS)[number]): string => {
+    const text = flags[flag];
+    if (text === undefined) fail(`--${flag} is missing: it is needed with --${given[0]}`);
+    if (text === '') fail(`--${flag} is empty`);
+    return text;
+  };
+  return {
+    namespace: value('namespace'),
+    deploymentLabel: value('deployment-label'),
+    reportConfigMap: value('report-config-map'),
+    podName: value('pod-name'),
+    podUid: value('pod-uid'),
+  };
+}
+
 function parseReplicas(flags: readonly string[]): RouterConfig['replicas'] {
-  if (flags.length === 0) fail('--replica NAME=HOST:PORT is missing: at least one is needed');
+  if (flags.length === 0)
+    fail(
+      '--replica NAME=HOST:PORT is missing: at least one is needed, or --namespace and the flags that go with it',
+    );
   if (flags.length > MAX_REPLICAS)
     fail(`--replica is given ${flags.length} times, at most ${MAX_REPLICAS} are supported`);
   const names = new Set<string>();

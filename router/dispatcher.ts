@@ -10,6 +10,8 @@ import { takeBatch } from './batcher.ts';
 import { admissible, type Ejectable } from './breaker.ts';
 import { DEFAULT_RATES } from './cost.ts';
 import type { RouterMetrics } from './metrics.ts';
+import { presentModel } from './model-registry.ts';
+import type { ServedModel } from './models.ts';
 import { RequestQueue, type QueueLimits } from './queue.ts';
 import { fillRates } from './rates.ts';
 import type { Replica } from './replica.ts';
@@ -22,6 +24,12 @@ const RETRY_AFTER_MS = 1_000;
 const DEADLINE_SLACK_MS = 250;
 
 export interface DispatcherOptions {
+  /** The replicas there are now. */
+  readonly replicas: () => readonly Replica[];
+  /** The models that are served, oldest first. */
+  readonly models: () => readonly ServedModel[];
+  /** Those that go, with attempts that have not ended. */
+  readonly retired: () => readonly Replica[];
   readonly queue: QueueLimits;
   readonly metrics: RouterMetrics;
   readonly now: () => number;
@@ -38,15 +46,13 @@ export class Dispatcher {
   readonly #queue: RequestQueue<RoutedRequest>;
   readonly #affinity = new Affinity();
   readonly #budget = new RetryBudget();
-  readonly #replicas: readonly Replica[];
   readonly #live = new Set<RoutedRequest>();
   #planned = false;
   /** When there was last a replica that could serve. */
   #servableAt: number;
   #idle: (() => void)[] = [];
 
-  constructor(replicas: readonly Replica[], options: DispatcherOptions) {
-    this.#replicas = replicas;
+  constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#queue = new RequestQueue(options.queue);
     this.#servableAt = options.now();
@@ -61,6 +67,12 @@ export class Dispatcher {
     return this.#live.size;
   }
 
+  /** True when a request that has not ended was tokenized for the model. */
+  uses(model: ServedModel): boolean {
+    for (const request of this.#live) if (request.model === model) return true;
+    return false;
+  }
+
   /** Throws RESOURCE_EXHAUSTED when there is no room to wait. */
   submit(request: RoutedRequest): void {
     const pushed = this.#queue.push(request);
@@ -70,9 +82,10 @@ export class Dispatcher {
       throw new RpcError(
         status.RESOURCE_EXHAUSTED,
         'QUEUE_FULL',
-        many
+        (many
           ? `${maxRequests} requests wait already`
-          : `the waiting requests and this one together hold more than ${maxBytes} bytes`,
+          : `the waiting requests and this one together hold more than ${maxBytes} bytes`) +
+          (this.#servable().length > 0 ? '' : ', and no replica is ready'),
         {
           metadata: {
             limit: String(many ? maxRequests : maxBytes),
@@ -91,7 +104,7 @@ export class Dispatcher {
   cancel(request: RoutedRequest): void {
     const { attempt } = request;
     if (!request.end()) return;
-    this.#queue.remove(request);
+    if (this.#queue.remove(request)) this.#waitEnded(request, 'cancelled');
     attempt?.abort();
     this.#forget(request);
   }
@@ -109,19 +122,13 @@ export class Dispatcher {
   /** What time brings; call it a few times a second. */
   tick(): void {
     const now = this.#options.now();
-    for (const replica of this.#replicas) replica.tick();
+    for (const replica of this.#options.replicas()) replica.tick();
     if (this.#servable().length > 0) this.#servableAt = now;
-    for (const request of this.#queue.expired(now)) this.#fail(request, this.#waitedTooLong(request));
-    this.plan();
-  }
-
-  /** Ends every waiting request. */
-  failWaiting(error: RpcError): void {
-    // Removing what was already yielded is allowed.
-    for (const request of this.#queue.inOrder(this.#options.now())) {
-      this.#queue.remove(request);
-      this.#fail(request, error);
+    for (const request of this.#queue.expired(now)) {
+      this.#waitEnded(request, 'timeout');
+      this.#fail(request, this.#waitedTooLong(request));
     }
+    this.plan();
   }
 
   /** Resolves when no request is left. */
@@ -133,7 +140,8 @@ export class Dispatcher {
   /** Replicas that may get requests: the ready ones, or, when all of those are ejected, the least bad of them. */
   #servable(): readonly Replica[] {
     const now = this.#options.now();
-    const connected = this.#replicas
+    const connected = this.#options
+      .replicas()
       .filter(({ state }) => state.phase === 'ready' || (state.phase === 'ejected' && !state.incompatible))
       .map((replica): Servable => ({
         replica,
@@ -144,33 +152,36 @@ export class Dispatcher {
   }
 
   #dispatch(): void {
-    if (this.#queue.size === 0) return;
+    const retired = this.#options.retired();
+    if (this.#queue.size === 0 && retired.length === 0) return;
     const replicas = this.#servable();
+    // What a replica that goes has not begun is better begun elsewhere; without an elsewhere it may still get to it.
+    if (replicas.length > 0) for (const replica of retired) replica.handBackUnstarted();
     const rates = fillRates(
       replicas.map((replica) => replica.rates),
       DEFAULT_RATES,
     );
-    const byName = new Map(replicas.map((replica) => [replica.name, replica]));
+    const byId = new Map(replicas.map((replica) => [replica.id, replica]));
     const candidates = replicas.map((replica, index): Candidate => {
       const { credits, load } = replica.ledger;
       return {
-        name: replica.name,
+        name: replica.id,
         credits,
         maxSequences: replica.info?.maxSequences ?? Infinity,
         load,
         rates: rates[index]!,
       };
     });
-    const hits = (request: RoutedRequest, name: string): number =>
-      this.#hitTokens(request, byName.get(name)!);
+    const modelFor = modelChoice(this.#options.models(), replicas);
     for (const { request, replica } of takeBatch(
       this.#queue,
       candidates,
-      hits,
+      (request, id) => this.#hitTokens(request, byId.get(id)!),
       this.#options.now(),
       this.#options.random,
+      (request, id) => byId.get(id)!.model === modelFor(request),
     )) {
-      this.#start(request, byName.get(replica)!);
+      this.#start(request, byId.get(replica)!);
     }
   }
 
@@ -180,17 +191,22 @@ export class Dispatcher {
       (sum, { hash, length }) => sum + (replica.holdsPicture(hash) ? length : 0),
       0,
     );
-    return (
-      encoded + this.#affinity.hitTokens(affinityKey, work.cacheSalt, replica.name, work.tokenIds.length)
-    );
+    return encoded + this.#affinity.hitTokens(affinityKey, work.cacheSalt, replica.id, work.tokenIds.length);
   }
 
   #start(request: RoutedRequest, replica: Replica): void {
-    const now = this.#options.now();
-    if (request.placedAt === undefined) {
-      request.placedAt = now;
-      this.#options.metrics.queueSeconds.observe((now - request.enqueuedAt) / 1000);
+    const { model } = replica;
+    if (model !== undefined && model !== request.model) {
+      try {
+        request.retarget(model);
+      } catch (error) {
+        this.#waitEnded(request, 'failed');
+        this.#fail(request, modelChanged(error));
+        return;
+      }
     }
+    this.#waitEnded(request, 'placed');
+    request.placedAt ??= this.#options.now();
     request.state = 'running';
     request.attempt = replica.run(request.work, {
       onAccepted: () => {
@@ -204,7 +220,26 @@ export class Dispatcher {
       },
       onDone: (done) => this.#done(request, replica, done),
       onFailed: (error, lost) => this.#attemptFailed(request, replica, error, lost),
+      onHandedBack: () => this.#waitAgain(request),
     });
+  }
+
+  #waitAgain(request: RoutedRequest): void {
+    if (request.state === 'ended') return;
+    request.attempt = undefined;
+    request.state = 'waiting';
+    request.waitingSince = this.#options.now();
+    this.#queue.pushBack(request);
+    this.plan();
+  }
+
+  /** Counts the first wait of a request that leaves the queue. */
+  #waitEnded(request: RoutedRequest, outcome: 'placed' | 'timeout' | 'cancelled' | 'failed'): void {
+    if (request.placedAt !== undefined) return;
+    this.#options.metrics.queueSeconds.observe(
+      { outcome },
+      (this.#options.now() - request.enqueuedAt) / 1000,
+    );
   }
 
   #done(request: RoutedRequest, replica: Replica, done: Done): void {
@@ -224,7 +259,7 @@ export class Dispatcher {
     this.#affinity.served(
       request.affinityKey,
       request.work.cacheSalt,
-      replica.name,
+      replica.id,
       request.work.tokenIds.length + request.tokensDelivered,
     );
     if (!request.end()) return;
@@ -236,7 +271,7 @@ export class Dispatcher {
     if (request.state === 'ended') return;
     request.failures++;
     if (replicaLost) request.replicasLost++;
-    request.avoid.add(replica.name);
+    request.avoid.add(replica.id);
     request.attempt = undefined;
     const decision = decideRetry(
       { code: error.code, replicaLost },
@@ -249,10 +284,7 @@ export class Dispatcher {
     );
     if (decision.retry) {
       this.#options.metrics.retries.inc();
-      request.state = 'waiting';
-      request.waitingSince = this.#options.now();
-      this.#queue.pushBack(request);
-      this.plan();
+      this.#waitAgain(request);
       return;
     }
     this.#fail(
@@ -264,7 +296,8 @@ export class Dispatcher {
   #waitedTooLong(request: RoutedRequest): RpcError {
     const waited = `${Math.round(this.#options.now() - request.waitingSince)} ms`;
     if (this.#servableAt < request.waitingSince) {
-      const why = this.#replicas.map(({ name, state }) => `${name}: ${state.message}`).join('; ');
+      const replicas = this.#options.replicas().map(({ name, state }) => `${name}: ${state.message}`);
+      const why = replicas.length === 0 ? 'there is none' : replicas.join('; ');
       return new RpcError(status.UNAVAILABLE, 'NO_REPLICA', `no replica was ready for ${waited} (${why})`, {
         retryAfterMs: RETRY_AFTER_MS,
       });
@@ -293,6 +326,31 @@ export class Dispatcher {
     this.#idle = [];
     for (const resolve of idle) resolve();
   }
+}
+
+/** Which model a waiting request goes to: its own while that has a replica, otherwise the one that new requests are for. */
+function modelChoice(
+  models: readonly ServedModel[],
+  replicas: readonly Replica[],
+): (request: RoutedRequest) => ServedModel | undefined {
+  const counts = new Map<ServedModel, number>();
+  for (const { model } of replicas) {
+    if (model !== undefined) counts.set(model, (counts.get(model) ?? 0) + 1);
+  }
+  const served = models.filter((model) => counts.has(model));
+  const present = presentModel(served, (model) => counts.get(model)!);
+  return ({ model }) => (counts.has(model) ? model : present);
+}
+
+/** What the caller of a request is told that the model which came in the place of its own cannot serve. */
+function modelChanged(error: unknown): RpcError {
+  if (error instanceof RpcError && error.code === status.INVALID_ARGUMENT) return error;
+  return new RpcError(
+    status.UNAVAILABLE,
+    'MODEL_CHANGED',
+    `the served model changed while the request waited: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error, retryAfterMs: 0 },
+  );
 }
 
 /** Why a failure that could be retried was not. */

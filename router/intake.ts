@@ -28,6 +28,18 @@ export interface Admitted {
 
 const BYTES_PER_TOKEN = 8;
 
+/** About what a request costs to hold before it is tokenized. */
+export function bytesOf(request: GenerateRequest): number {
+  let bytes = 0;
+  for (const { parts } of request.messages) {
+    for (const { part } of parts) {
+      if (part?.$case === 'text') bytes += part.value.length;
+      else if (part?.value.source?.$case === 'data') bytes += part.value.source.value.length;
+    }
+  }
+  return bytes;
+}
+
 /** Throws RpcError when the request cannot be served; then it holds nothing. */
 export function admit(
   request: GenerateRequest,

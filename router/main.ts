@@ -25,7 +25,9 @@ const onServing = (): void => setFlagsFromString('--semi-space-growth-factor=2')
 
 try {
   const { Router } = await import('./router.ts');
-  const router = new Router(config, { logger, onServing });
+  // Its client library is only loaded where it is needed.
+  const cluster = config.discovery && new (await import('./cluster.ts')).Cluster(config.discovery, logger);
+  const router = new Router(config, { logger, onServing, ...(cluster && { cluster }) });
   const address = await router.start();
   logger.info('listening', {
     address,

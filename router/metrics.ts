@@ -12,12 +12,12 @@ export const REPLICA_PHASES: readonly ReplicaPhase[] = [
 
 const LATENCY_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 
-/** What one router tells Prometheus. Labels are bounded: status codes, replicas from the flags, phases. */
+/** What one router tells Prometheus. Labels are bounded: status codes, replicas there are (a replica's go with it), phases. */
 export class RouterMetrics implements PictureCounters {
   readonly registry = new Registry();
   readonly requests: Counter<'code'>;
   readonly retries: Counter;
-  readonly queueSeconds: Histogram;
+  readonly queueSeconds: Histogram<'outcome'>;
   readonly firstTokenSeconds: Histogram;
   readonly interTokenSeconds: Histogram;
   readonly tokens: Counter;
@@ -27,7 +27,10 @@ export class RouterMetrics implements PictureCounters {
   readonly #queueLive: Gauge;
   readonly #state: Gauge<'replica' | 'state'>;
   readonly #credits: Gauge<'replica'>;
+  readonly #attempts: Gauge<'replica'>;
   readonly #running: Gauge<'replica'>;
+  readonly #waiting: Gauge<'replica'>;
+  readonly #kvUsage: Gauge<'replica'>;
 
   constructor() {
     const registers = [this.registry];
@@ -38,14 +41,28 @@ export class RouterMetrics implements PictureCounters {
     ): Counter<L> => new Counter({ name: `internvl_router_${name}`, help, labelNames, registers });
     const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> =>
       new Gauge({ name: `internvl_router_${name}`, help, labelNames, registers });
-    const histogram = (name: string, help: string): Histogram =>
-      new Histogram({ name: `internvl_router_${name}`, help, buckets: LATENCY_BUCKETS, registers });
+    const histogram = <L extends string>(
+      name: string,
+      help: string,
+      labelNames: readonly L[] = [],
+    ): Histogram<L> =>
+      new Histogram({
+        name: `internvl_router_${name}`,
+        help,
+        labelNames,
+        buckets: LATENCY_BUCKETS,
+        registers,
+      });
     this.requests = counter('requests_total', 'Generation requests that ended, by gRPC status code', [
       'code',
     ]);
     this.retries = counter('retries_total', 'Requests given to another replica after a failure');
     this.tokens = counter('completion_tokens_total', 'Tokens delivered to clients');
-    this.queueSeconds = histogram('queue_seconds', 'Time from arrival to placement on a replica');
+    this.queueSeconds = histogram(
+      'queue_seconds',
+      'Time from arrival to the end of the first wait for a replica, by outcome: placed, timeout, cancelled or failed',
+      ['outcome'],
+    );
     this.firstTokenSeconds = histogram('time_to_first_token_seconds', 'Time from arrival to the first token');
     this.interTokenSeconds = histogram('inter_token_seconds', 'Time between outputs of one answer');
     this.#imageSent = counter('image_bytes_sent_total', 'Picture bytes sent to replicas');
@@ -54,7 +71,12 @@ export class RouterMetrics implements PictureCounters {
     this.#queueLive = gauge('requests_in_flight', 'Requests that have not ended, waiting ones included');
     this.#state = gauge('replica_state', '1 for the state a replica is in', ['replica', 'state']);
     this.#credits = gauge('replica_credits', 'Submissions a replica still takes', ['replica']);
-    this.#running = gauge('replica_attempts', 'Requests of this router on a replica', ['replica']);
+    this.#attempts = gauge('replica_attempts', 'Requests of this router on a replica', ['replica']);
+    this.#running = gauge('replica_running', 'Sequences of all routers that a replica runs', ['replica']);
+    this.#waiting = gauge('replica_waiting', 'Sequences of all routers that wait inside a replica', [
+      'replica',
+    ]);
+    this.#kvUsage = gauge('replica_kv_usage_ratio', "Share of a replica's KV blocks in use", ['replica']);
   }
 
   sent(bytes: number): void {
@@ -73,11 +95,23 @@ export class RouterMetrics implements PictureCounters {
       const figures = read();
       this.#queueDepth.set(figures.waiting);
       this.#queueLive.set(figures.live);
+      for (const each of [
+        this.#state,
+        this.#credits,
+        this.#attempts,
+        this.#running,
+        this.#waiting,
+        this.#kvUsage,
+      ])
+        each.reset();
       for (const replica of figures.replicas) {
         for (const state of REPLICA_PHASES)
           this.#state.set({ replica: replica.name, state }, state === replica.phase ? 1 : 0);
         this.#credits.set({ replica: replica.name }, replica.credits);
-        this.#running.set({ replica: replica.name }, replica.attempts);
+        this.#attempts.set({ replica: replica.name }, replica.attempts);
+        this.#running.set({ replica: replica.name }, replica.running);
+        this.#waiting.set({ replica: replica.name }, replica.waiting);
+        this.#kvUsage.set({ replica: replica.name }, replica.kvUsage);
       }
     };
   }
@@ -91,5 +125,8 @@ export interface RouterFigures {
     readonly phase: ReplicaPhase;
     readonly credits: number;
     readonly attempts: number;
+    readonly running: number;
+    readonly waiting: number;
+    readonly kvUsage: number;
   }[];
 }

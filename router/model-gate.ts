@@ -6,16 +6,25 @@ import type { ServedModel } from './models.ts';
 export class ModelGate {
   readonly #mostWaiting: number;
   readonly #maxWaitMs: number;
+  readonly #mostBytes: number;
+  #bytes = 0;
   readonly #waiting = new Set<(model: ServedModel) => void>();
   #model: ServedModel | undefined;
 
-  constructor(mostWaiting: number, maxWaitMs: number) {
+  /** Requests and bytes that may wait, and for how long. */
+  constructor(mostWaiting: number, maxWaitMs: number, mostBytes = Infinity) {
+    this.#mostBytes = mostBytes;
     this.#mostWaiting = mostWaiting;
     this.#maxWaitMs = maxWaitMs;
   }
 
   get waiting(): number {
     return this.#waiting.size;
+  }
+
+  /** The model that new requests are for; undefined until one is known. */
+  get model(): ServedModel | undefined {
+    return this.#model;
   }
 
   open(model: ServedModel): void {
@@ -26,24 +35,31 @@ export class ModelGate {
   }
 
   /** The model, as soon as there is one. Rejects with UNAVAILABLE after the longest wait, RESOURCE_EXHAUSTED when too many wait, or the signal's reason. */
-  async wait(signal: AbortSignal): Promise<ServedModel> {
+  async wait(signal: AbortSignal, bytes = 0): Promise<ServedModel> {
     if (this.#model !== undefined) return this.#model;
     signal.throwIfAborted();
-    if (this.#waiting.size >= this.#mostWaiting) {
+    const many = this.#waiting.size >= this.#mostWaiting;
+    if (many || this.#bytes + bytes > this.#mostBytes) {
       throw new RpcError(
         status.RESOURCE_EXHAUSTED,
         'QUEUE_FULL',
-        `${this.#mostWaiting} requests wait already for a first replica`,
+        many
+          ? `no replica has connected yet and ${this.#mostWaiting} requests wait for a first one already`
+          : `no replica has connected yet and the requests that wait hold ${this.#bytes} bytes already`,
         {
-          metadata: { limit: String(this.#mostWaiting) },
+          metadata: { limit: String(many ? this.#mostWaiting : this.#mostBytes) },
           retryAfterMs: 1_000,
         },
       );
     }
+    this.#bytes += bytes;
     return new Promise((resolve, reject) => {
+      let ended = false;
       const end = (): void => {
         clearTimeout(timer);
         signal.removeEventListener('abort', aborted);
+        if (!ended) this.#bytes -= bytes;
+        ended = true;
         this.#waiting.delete(opened);
       };
       const opened = (model: ServedModel): void => {

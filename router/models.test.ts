@@ -1,10 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { EngineInfo } from '../gen/proto/internvl/engine/v1/engine.ts';
-import { incompatibility, ModelRegistry, type TokenizerFiles } from './models.ts';
-
-const CHECKPOINT = fileURLToPath(new URL('../test/fixtures/checkpoints/tiny/', import.meta.url));
+import { incompatibility } from './models.ts';
 
 const INFO: EngineInfo = {
   model: 'tiny',
@@ -25,17 +21,6 @@ const INFO: EngineInfo = {
   version: '',
 };
 
-function files(): Promise<TokenizerFiles> {
-  const names = [
-    'tokenizer.model',
-    'added_tokens.json',
-    'tokenizer_config.json',
-    'special_tokens_map.json',
-    'config.json',
-  ];
-  return Promise.resolve(new Map(names.map((name) => [name, readFileSync(`${CHECKPOINT}${name}`)])));
-}
-
 describe('incompatibility', () => {
   it.each<[string, Partial<EngineInfo>, RegExp | undefined]>([
     ['the same', {}, undefined],
@@ -52,75 +37,5 @@ describe('incompatibility', () => {
     const why = incompatibility(INFO, { ...INFO, ...change });
     if (message === undefined) expect(why).toBeUndefined();
     else expect(why).toMatch(message);
-  });
-});
-
-describe('ModelRegistry', () => {
-  it("takes the first replica's model, fetches its files once, and keeps others out", async () => {
-    const adopted: unknown[] = [];
-    const registry = new ModelRegistry(
-      () => 0,
-      (model) => adopted.push(model),
-    );
-    let fetches = 0;
-    const fetch = (): Promise<TokenizerFiles> => {
-      fetches++;
-      return files();
-    };
-    const [first, second, odd] = await Promise.all([
-      registry.admit('a', INFO, fetch),
-      registry.admit('b', INFO, fetch),
-      registry.admit('c', { ...INFO, modelFingerprint: 'x' }, fetch),
-    ]);
-    expect([fetches, adopted.length]).toEqual([1, 1]);
-    expect(second).toBe(first);
-    expect(odd).toMatch(/another model/);
-    expect(registry.current).toBe(first);
-  });
-
-  it("tries the next replica when the first one's files cannot be used", async () => {
-    const registry = new ModelRegistry(
-      () => 0,
-      () => undefined,
-    );
-    const broken = expect(registry.admit('a', INFO, () => Promise.resolve(new Map()))).rejects.toThrow(
-      'tokenizer.model',
-    );
-    const good = registry.admit('b', INFO, files);
-    await broken;
-    expect(await good).toBe(registry.current);
-  });
-
-  it('lets another model take over only when nobody has served the old one for a while', async () => {
-    let now = 0;
-    const registry = new ModelRegistry(
-      () => now,
-      () => undefined,
-    );
-    const other = { ...INFO, modelFingerprint: 'x' };
-    await registry.admit('a', INFO, files);
-    expect(await registry.admit('b', other, files)).toMatch(/another model/);
-    registry.release('a');
-    now = 29_000;
-    expect([registry.orphaned, typeof (await registry.admit('b', other, files))]).toEqual([false, 'string']);
-    now = 31_000;
-    expect(registry.orphaned).toBe(true);
-    expect(await registry.admit('b', other, files)).toBe(registry.current);
-    expect(registry.current?.info.modelFingerprint).toBe('x');
-    expect(await registry.admit('a', INFO, files)).toMatch(/another model/);
-  });
-
-  it('keeps the model when its replica comes back in time', async () => {
-    let now = 0;
-    const registry = new ModelRegistry(
-      () => now,
-      () => undefined,
-    );
-    await registry.admit('a', INFO, files);
-    registry.release('a');
-    now = 20_000;
-    await registry.admit('a', INFO, files);
-    now = 90_000;
-    expect(registry.orphaned).toBe(false);
   });
 });

@@ -13,7 +13,7 @@ export interface ProbeListener {
   onPassed(): void;
   /** With what went wrong, in words. */
   onFailed(message: string): void;
-  /** The session ended first, which says nothing about the generation. */
+  /** The session ended or the replica began to drain first, which says nothing about the generation. */
   onLost(): void;
 }
 
@@ -51,6 +51,10 @@ export function startProbe(
         clearTimeout(timer);
         if (lost) listener.onLost();
         else listener.onFailed(`its first generation failed: ${error.message}`);
+      },
+      onHandedBack: () => {
+        clearTimeout(timer);
+        listener.onLost();
       },
     },
   );

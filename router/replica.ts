@@ -17,7 +17,8 @@ import {
 import { Attempt, type AttemptListener } from './attempt.ts';
 import { Breaker, type BreakerOptions } from './breaker.ts';
 import { Ledger } from './ledger.ts';
-import type { ModelRegistry, ServedModel } from './models.ts';
+import type { ModelRegistry } from './model-registry.ts';
+import type { ServedModel } from './models.ts';
 import { PictureSender, type PictureCounters } from './picture-sender.ts';
 import type { PictureStore } from './picture-store.ts';
 import { startProbe } from './probe.ts';
@@ -33,6 +34,8 @@ const PROBE_AGAIN_MS = 1_000;
 
 export interface ReplicaOptions {
   readonly name: string;
+  /** Tells it from another replica that had or will have the same name. */
+  readonly id: string;
   readonly address: string;
   readonly session: SessionOptions;
   readonly breaker: BreakerOptions;
@@ -48,6 +51,8 @@ export interface ReplicaOptions {
 
 export class Replica {
   readonly name: string;
+  readonly id: string;
+  readonly address: string;
   readonly rates = new RateEstimator();
   readonly breaker: Breaker;
   readonly #options: ReplicaOptions;
@@ -67,10 +72,13 @@ export class Replica {
   #admitting = 0;
   #probeTimer: NodeJS.Timeout | undefined;
   #probing = false;
+  #retired = false;
   #closed = false;
 
   constructor(options: ReplicaOptions) {
     this.name = options.name;
+    this.id = options.id;
+    this.address = options.address;
     this.#options = options;
     this.breaker = new Breaker(options.breaker);
     this.#client = new EngineClient(
@@ -93,6 +101,11 @@ export class Replica {
     return this.#info;
   }
 
+  /** What it serves in this session; undefined until that is known. */
+  get model(): ServedModel | undefined {
+    return this.#model;
+  }
+
   get ledger(): Ledger {
     return this.#ledger;
   }
@@ -107,6 +120,30 @@ export class Replica {
 
   open(): void {
     this.#session.open();
+  }
+
+  /** While cordoned it gets nothing new and finishes what it has; afterwards it is probed before it gets anything. */
+  cordon(cordoned: boolean): void {
+    if (cordoned === this.#state.cordoned || this.#retired) return;
+    this.#apply({ type: cordoned ? 'cordoned' : 'uncordoned' });
+    if (this.#state.phase === 'probing') this.#probe();
+    this.#options.onChange();
+  }
+
+  /** It is gone or going for good: nothing new, and no session after this one. Close it once it has no attempts. */
+  retire(): void {
+    if (this.#retired) return;
+    this.#apply({ type: 'cordoned' });
+    this.#retired = true;
+    this.#session.openNoMore();
+    this.#options.onChange();
+  }
+
+  /** Ends the attempts that have no token, so that their requests can be placed elsewhere. */
+  handBackUnstarted(): void {
+    for (const attempt of this.#attempts.values()) {
+      if (!attempt.hasTokens) this.#handBack(attempt);
+    }
   }
 
   close(): void {
@@ -133,7 +170,7 @@ export class Replica {
 
   /** What time brings: the breaker's probe is due, or another model may take the place of one that is gone. */
   tick(): void {
-    if (this.#state.incompatible && this.#options.models.orphaned) void this.#admit();
+    if (this.#state.incompatible && this.#options.models.hasRoom) void this.#admit();
     const { phase, incompatible } = this.#state;
     const held = (phase === 'ejected' && !incompatible) || phase === 'ready';
     if (held && this.breaker.takeProbe(this.#options.now())) this.#probe();
@@ -169,6 +206,7 @@ export class Replica {
     if (welcome.info === undefined) throw new Error('the welcome says nothing about the engine');
     this.#generation++;
     this.#info = welcome.info;
+    this.#model = undefined;
     this.#ledger = new Ledger();
     if (welcome.load !== undefined) this.#ledger.report(welcome.load);
     if (welcome.engineEpoch !== this.#epoch) {
@@ -187,11 +225,9 @@ export class Replica {
     if (info === undefined || this.#admitting === generation) return;
     this.#admitting = generation;
     try {
-      const model = await this.#options.models.admit(this.name, info, () =>
-        fetchTokenizerFiles(this.#client),
-      );
+      const model = await this.#options.models.admit(this.id, info, () => fetchTokenizerFiles(this.#client));
       if (generation !== this.#generation) {
-        if (this.#state.phase === 'connecting') this.#options.models.release(this.name);
+        if (this.#state.phase === 'connecting') this.#options.models.release(this.id);
         return;
       }
       if (typeof model === 'string') {
@@ -211,10 +247,10 @@ export class Replica {
     }
   }
 
-  /** One short generation through all ranks. */
+  /** One short generation through all ranks, unless it drains: then it gets nothing, not even that. */
   #probe(): void {
     const model = this.#model;
-    if (model === undefined || this.#probing || this.#closed) return;
+    if (model === undefined || this.#probing || this.#closed || this.#state.phase === 'draining') return;
     if (this.#ledger.credits === 0) {
       this.#probeFailed('waiting for credit to run a first generation');
       return;
@@ -241,9 +277,9 @@ export class Replica {
   #probeFailed(message: string): void {
     this.#apply({ type: 'probe failed', message });
     if (this.breaker.state === 'half-open') {
-      // The breaker says when the next probe is due.
       this.breaker.probed(false, this.#options.now());
-      return;
+      // Then the breaker says when the next probe is due, unless a drain was undone meanwhile and the replica waits for its first one.
+      if (this.#state.phase !== 'probing') return;
     }
     clearTimeout(this.#probeTimer);
     const generation = this.#generation;
@@ -274,8 +310,10 @@ export class Replica {
       // It may have been aborted, or its session lost, meanwhile.
       if (generation === this.#generation && this.#attempts.has(attempt.handle)) this.#submit(attempt);
     } catch (error) {
-      if (generation === this.#generation)
-        this.#fail(attempt, asRpcError(error, `replica ${this.name} did not take a picture`));
+      if (generation !== this.#generation) return;
+      // A process that ends refuses pictures too.
+      if (this.#state.phase === 'draining') this.#handBack(attempt);
+      else this.#fail(attempt, asRpcError(error, `replica ${this.name} did not take a picture`));
     }
   }
 
@@ -331,6 +369,12 @@ export class Replica {
     if (attempt === undefined) return;
     if (attempt.seq !== undefined) this.#ledger.settle(attempt.seq);
     const reason = rejected.reason === '' ? 'REJECTED' : rejected.reason;
+    if (reason === 'DRAINING') {
+      // The submission and the news of the drain crossed. It was not taken, so it costs the request nothing.
+      this.#apply({ type: 'drain started' });
+      this.#handBack(attempt);
+      return;
+    }
     // OK, or a number that is no code, is not an answer.
     const code = rejected.code !== 0 && status[rejected.code] !== undefined ? rejected.code : status.INTERNAL;
     this.#fail(attempt, new RpcError(code, reason, rejected.message));
@@ -338,8 +382,7 @@ export class Replica {
 
   #fail(attempt: Attempt, error: RpcError): void {
     if (this.#take(attempt.handle) === undefined) return;
-    const theirs =
-      error.code === status.INTERNAL || (error.code === status.UNAVAILABLE && error.reason !== 'DRAINING');
+    const theirs = error.code === status.INTERNAL || error.code === status.UNAVAILABLE;
     if (theirs) this.#recordFailure(error.message);
     attempt.failed(error, false);
   }
@@ -347,6 +390,14 @@ export class Replica {
   #abortAndFail(attempt: Attempt, error: RpcError): void {
     this.#session.abort(attempt.handle);
     this.#fail(attempt, error);
+  }
+
+  #handBack(attempt: Attempt): void {
+    if (this.#take(attempt.handle) === undefined) return;
+    // A replica that has ended it already ignores this.
+    if (attempt.seq !== undefined) this.#session.abort(attempt.handle);
+    attempt.handedBack();
+    this.#options.onChange();
   }
 
   #abort(attempt: Attempt): void {
@@ -371,11 +422,17 @@ export class Replica {
     this.#generation++;
     this.#ledger = new Ledger();
     clearTimeout(this.#probeTimer);
-    this.#options.models.release(this.name);
+    this.#options.models.release(this.id);
+    this.#model = undefined;
     this.#apply({ type: 'lost', message: reason });
     const attempts = [...this.#attempts.values()];
     this.#attempts.clear();
     for (const attempt of attempts) {
+      // That it ended was meant: no request is suspected of it.
+      if (this.#retired && !attempt.hasTokens) {
+        attempt.handedBack();
+        continue;
+      }
       attempt.failed(
         new RpcError(status.UNAVAILABLE, 'REPLICA_FAILED', `replica ${this.name} was lost: ${reason}`),
         true,
@@ -393,7 +450,7 @@ export class Replica {
   #apply(event: ReplicaEvent): void {
     const before = this.#state;
     this.#state = transition(before, event);
-    if (this.#state.phase === before.phase || this.#closed) return;
+    if (this.#state.phase === before.phase || this.#closed || this.#retired) return;
     const { logger } = this.#options;
     if (this.#state.phase === 'ready') logger.info('replica ready', { replica: this.name });
     else if (this.#state.phase === 'connecting')

@@ -3,6 +3,7 @@
 import type { Sampling, TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
 import type { Done, Submit } from '../gen/proto/internvl/engine/v1/engine.ts';
 import type { RpcError } from '../rpc/status.ts';
+import type { ServedModel } from './models.ts';
 
 /** A picture of a prompt: which one, and which run of image tokens is its place. */
 export interface PicturePlace {
@@ -60,7 +61,11 @@ export interface Abortable {
 }
 
 export interface RequestOptions {
+  /** What `work` was tokenized for. */
+  readonly model: ServedModel;
   readonly work: Work;
+  /** The same request's work for another model; throws RpcError when that model cannot serve it. Called before the first token only. */
+  readonly retarget: (model: ServedModel) => Work;
   readonly affinityKey: string;
   /** Bytes that it costs to wait. */
   readonly bytes: number;
@@ -72,11 +77,13 @@ export type RequestState = 'waiting' | 'running' | 'ended';
 
 /** A request's state; only the dispatcher changes it. */
 export class RoutedRequest {
-  readonly work: Work;
+  model: ServedModel;
+  work: Work;
   readonly affinityKey: string;
   readonly bytes: number;
   readonly enqueuedAt: number;
   readonly listener: RequestListener;
+  /** Ids of replicas that failed it. */
   readonly avoid = new Set<string>();
   state: RequestState = 'waiting';
   waitingSince: number;
@@ -87,8 +94,11 @@ export class RoutedRequest {
   failures = 0;
   replicasLost = 0;
   tokensDelivered = 0;
+  readonly #retarget: (model: ServedModel) => Work;
 
   constructor(options: RequestOptions) {
+    this.model = options.model;
+    this.#retarget = options.retarget;
     this.work = options.work;
     this.affinityKey = options.affinityKey;
     this.bytes = options.bytes;
@@ -104,6 +114,12 @@ export class RoutedRequest {
   /** Pictures count twice: their tokens are encoded, then computed like any other. */
   get workTokens(): number {
     return this.work.tokenIds.length + this.work.pictures.reduce((sum, picture) => sum + picture.length, 0);
+  }
+
+  /** Makes it a request to another model; throws RpcError when that one cannot serve it. */
+  retarget(model: ServedModel): void {
+    this.work = this.#retarget(model);
+    this.model = model;
   }
 
   /** Marks it ended; false when it was already, and then nobody may be told again. */

@@ -2,11 +2,9 @@
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { status } from '@grpc/grpc-js';
 import type { Logger } from '../rpc/log.ts';
 import { serveMetrics, type MetricsServer } from '../rpc/metrics-server.ts';
 import { createServer, type RpcServer } from '../rpc/server.ts';
-import { RpcError } from '../rpc/status.ts';
 import {
   InferenceService,
   ReplicaState,
@@ -14,14 +12,19 @@ import {
   type ReplicaStatus,
 } from '../gen/proto/internvl/v1/inference.ts';
 import { DEFAULT_BREAKER, type BreakerOptions } from './breaker.ts';
+import type { Cluster } from './cluster.ts';
 import type { RouterConfig } from './config.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { endpointsFromList, endpointsFromPods, type Endpoint } from './endpoints.ts';
 import { RouterMetrics } from './metrics.ts';
 import { ModelGate } from './model-gate.ts';
-import { incompatibility, ModelRegistry, type ServedModel } from './models.ts';
+import { ModelRegistry, presentModel } from './model-registry.ts';
+import { incompatibility, type ServedModel } from './models.ts';
 import { PictureStore } from './picture-store.ts';
 import { Replica } from './replica.ts';
+import { ReplicaSet } from './replica-set.ts';
 import type { ReplicaPhase } from './replica-state.ts';
+import { ReportWriter } from './report.ts';
 import { Inference } from './server.ts';
 import { DEFAULT_SESSION } from './session.ts';
 import type { RequestLimits } from './validate.ts';
@@ -32,6 +35,8 @@ const TICK_MS = 100;
 const AGING_MS = 10_000;
 /** Pictures kept after their requests, so that the next turn of a conversation can name them. */
 const MAX_CACHED_PICTURE_BYTES = 64 << 20;
+/** While a deployment goes over to another model, replicas of both are served. A fixed list has no such time: there it is a mistake. */
+const MOST_MODELS_DISCOVERED = 2;
 /** The exchange with a replica: a batch of prompts, or a step's log-probabilities. */
 const MAX_SESSION_MESSAGE_BYTES = 64 << 20;
 
@@ -45,6 +50,8 @@ const PHASES: Readonly<Record<ReplicaPhase, ReplicaState>> = {
 
 export interface RouterDependencies {
   readonly logger: Logger;
+  /** Needed when the config says that replicas are discovered. */
+  readonly cluster?: Pick<Cluster, 'watchPods' | 'writeReport' | 'synced' | 'close'>;
   readonly breaker?: BreakerOptions;
   /** Bytes that one client may leave unread. */
   readonly maxUnreadBytes?: number;
@@ -58,7 +65,10 @@ export class Router {
   readonly #config: RouterConfig;
   readonly #logger: Logger;
   readonly #onServing: (serving: boolean) => void;
-  readonly #replicas: readonly Replica[];
+  readonly #cluster: RouterDependencies['cluster'];
+  readonly #replicas: ReplicaSet;
+  readonly #report: ReportWriter | undefined;
+  readonly #gate: ModelGate;
   readonly #dispatcher: Dispatcher;
   readonly #models: ModelRegistry;
   readonly #inference: Inference;
@@ -70,7 +80,7 @@ export class Router {
 
   constructor(
     config: RouterConfig,
-    { logger, breaker = DEFAULT_BREAKER, maxUnreadBytes, session, onServing }: RouterDependencies,
+    { logger, cluster, breaker = DEFAULT_BREAKER, maxUnreadBytes, session, onServing }: RouterDependencies,
   ) {
     const now = (): number => performance.now();
     this.#config = config;
@@ -80,40 +90,52 @@ export class Router {
       maxPinnedBytes: config.queueMaxBytes,
       maxCachedBytes: MAX_CACHED_PICTURE_BYTES,
     });
-    const gate = new ModelGate(config.queueMaxRequests, config.queueMaxWaitMs);
-    this.#models = new ModelRegistry(now, (model) => {
-      this.#logger.info('model', {
-        name: this.#servedName(model),
-        modelFingerprint: model.info.modelFingerprint,
-      });
-      this.#dispatcher.failWaiting(
-        new RpcError(
-          status.UNAVAILABLE,
-          'MODEL_CHANGED',
-          'the served model changed while the request waited',
-          { retryAfterMs: 0 },
-        ),
-      );
-      gate.open(model);
-    });
-    const routerId = `router-${randomBytes(4).toString('hex')}`;
-    this.#replicas = config.replicas.map(
-      ({ name, address }) =>
-        new Replica({
-          name,
-          address,
-          session: { ...DEFAULT_SESSION, ...session, routerId, random: Math.random },
-          breaker,
-          maxMessageBytes: MAX_SESSION_MESSAGE_BYTES,
-          models: this.#models,
-          pictures,
-          counters: this.metrics,
-          logger,
-          now,
-          onChange: () => this.#changed(),
-        }),
+    this.#gate = new ModelGate(config.queueMaxRequests, config.queueMaxWaitMs, config.queueMaxBytes);
+    this.#models = new ModelRegistry(
+      now,
+      (model) => {
+        this.#logger.info('model', {
+          name: this.#servedName(model),
+          modelFingerprint: model.info.modelFingerprint,
+        });
+        this.#changed();
+      },
+      {
+        mostModels: config.discovery === undefined ? 1 : MOST_MODELS_DISCOVERED,
+        inUse: (model) => this.#dispatcher.uses(model),
+      },
     );
-    this.#dispatcher = new Dispatcher(this.#replicas, {
+    const routerId = `router-${randomBytes(4).toString('hex')}`;
+    const make = ({ name, uid, address }: Endpoint): Replica =>
+      new Replica({
+        name,
+        id: uid,
+        address,
+        session: { ...DEFAULT_SESSION, ...session, routerId, random: Math.random },
+        breaker,
+        maxMessageBytes: MAX_SESSION_MESSAGE_BYTES,
+        models: this.#models,
+        pictures,
+        counters: this.metrics,
+        logger,
+        now,
+        onChange: () => this.#changed(),
+      });
+    this.#replicas = new ReplicaSet(make, logger);
+    this.#cluster = cluster;
+    this.#report =
+      config.discovery === undefined || cluster === undefined
+        ? undefined
+        : new ReportWriter({
+            routerUid: config.discovery.podUid,
+            replicas: () => this.#replicas.named,
+            write: (report) => cluster.writeReport(report),
+            logger,
+          });
+    this.#dispatcher = new Dispatcher({
+      replicas: () => this.#replicas.present,
+      retired: () => this.#replicas.retired,
+      models: () => this.#models.models,
       queue: {
         maxRequests: config.queueMaxRequests,
         maxBytes: config.queueMaxBytes,
@@ -126,7 +148,7 @@ export class Router {
     });
     this.#inference = new Inference({
       dispatcher: this.#dispatcher,
-      gate,
+      gate: this.#gate,
       pictures,
       metrics: this.metrics,
       limits: (model) => this.#limits(model),
@@ -141,20 +163,23 @@ export class Router {
       logger,
     });
     this.metrics.collect(() => ({
-      waiting: this.#dispatcher.waiting + gate.waiting,
+      waiting: this.#dispatcher.waiting + this.#gate.waiting,
       live: this.#dispatcher.live,
-      replicas: this.#replicas.map(({ name, state, ledger, attempts }) => ({
+      replicas: this.#replicas.named.map(({ name, state, ledger, attempts }) => ({
         name,
         phase: state.phase,
         credits: ledger.credits,
         attempts,
+        running: ledger.running,
+        waiting: ledger.waiting,
+        kvUsage: ledger.load.kvUsage,
       })),
     }));
   }
 
   /** The state of each replica, as GetModel reports it. */
   get replicas(): ReplicaStatus[] {
-    return this.#replicas.map(({ name, state, ledger }) => ({
+    return this.#replicas.named.map(({ name, state, ledger }) => ({
       name,
       state: PHASES[state.phase],
       message: state.message,
@@ -178,16 +203,33 @@ export class Router {
         this.#metricsServer = await serveMetrics({
           listen: metricsListen,
           registry: this.metrics.registry,
-          unhealthy: () => (this.#serving ? undefined : 'no replica is ready'),
+          unhealthy: () => this.#unhealthy(),
+          unready: () => this.#unready(),
         });
       } catch (error) {
         await this.#server.shutdown(0);
         throw error;
       }
     }
-    this.#ticker = setInterval(() => this.#dispatcher.tick(), TICK_MS);
-    for (const replica of this.#replicas) replica.open();
+    this.#ticker = setInterval(() => {
+      this.#dispatcher.tick();
+      this.#models.prune();
+    }, TICK_MS);
+    if (this.#config.discovery === undefined) this.#replicas.sync(endpointsFromList(this.#config.replicas));
+    else this.#cluster?.watchPods((pods) => this.#replicas.sync(endpointsFromPods(pods)));
     return bound;
+  }
+
+  // On a cluster a router without replicas is well: it holds requests until there is one, and a restart would lose them.
+  #unhealthy(): string | undefined {
+    return this.#serving || this.#config.discovery !== undefined ? undefined : 'no replica is ready';
+  }
+
+  /** Why requests should go to another router; however many replicas are ready, this one can hold what comes. */
+  #unready(): string | undefined {
+    if (this.#draining) return 'the router is shutting down';
+    if (this.#cluster?.synced === false) return 'the pods of the deployment have not been seen yet';
+    return this.#gate.model === undefined ? 'no replica has said yet which model is served' : undefined;
   }
 
   get metricsAddress(): string | undefined {
@@ -203,13 +245,23 @@ export class Router {
     await Promise.race([this.#dispatcher.whenIdle(), sleep(this.#config.drainTimeoutMs)]);
     await this.#server.shutdown(Math.max(100, deadline - performance.now()));
     clearInterval(this.#ticker);
-    for (const replica of this.#replicas) replica.close();
+    this.#report?.close();
+    this.#replicas.close();
+    await this.#cluster?.close();
     await this.#metricsServer?.close();
   }
 
   #changed(): void {
     this.#dispatcher.plan();
-    const serving = !this.#draining && this.#replicas.some(({ state }) => state.phase === 'ready');
+    this.#replicas.sweep();
+    this.#report?.touch();
+    const ready = this.#replicas.present.filter(({ state }) => state.phase === 'ready');
+    const present = presentModel(
+      this.#models.models,
+      (model) => ready.filter((replica) => replica.model === model).length,
+    );
+    if (present !== undefined && present !== this.#gate.model) this.#gate.open(present);
+    const serving = !this.#draining && ready.length > 0;
     if (serving === this.#serving) return;
     this.#serving = serving;
     this.#server.setServing(serving);
@@ -223,7 +275,7 @@ export class Router {
   /** The limits that hold on every replica that serves the model. */
   #limits(model: ServedModel): RequestLimits {
     const infos = [model.info];
-    for (const { info } of this.#replicas) {
+    for (const { info } of this.#replicas.present) {
       if (info !== undefined && incompatibility(model.info, info) === undefined) infos.push(info);
     }
     const least = (of: (info: ServedModel['info']) => number): number => Math.min(...infos.map(of));

@@ -18,10 +18,10 @@ import {
   type ListModelsResponse,
   type Model,
 } from '../gen/proto/internvl/v1/inference.ts';
-import { Answer, type AnswerSink } from './answer.ts';
+import { Answer, type AnswerModel, type AnswerSink } from './answer.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
-import { admit, promptOf } from './intake.ts';
+import { admit, bytesOf, promptOf, type Admitted } from './intake.ts';
 import type { RouterMetrics } from './metrics.ts';
 import type { ModelGate } from './model-gate.ts';
 import type { ServedModel } from './models.ts';
@@ -163,26 +163,30 @@ export class Inference {
     const { dispatcher, gate, pictures, metrics, now } = this.#options;
     const startedAt = now();
     const deadlineAt = deadlineOf(call, startedAt);
-    const model = await gate.wait(signal);
+    const model = await gate.wait(signal, bytesOf(request));
     signal.throwIfAborted();
-    const { work, imageTokens, bytes, releasePictures } = admit(
-      request,
-      deadlineAt,
-      model,
-      this.#options.limits(model),
-      pictures,
-    );
+    const releases: (() => void)[] = [];
+    const releasePictures = (): void => releases.splice(0).forEach((release) => release());
+    const admitTo = (target: ServedModel): Admitted => {
+      const admitted = admit(request, deadlineAt, target, this.#options.limits(target), pictures);
+      releases.push(admitted.releasePictures);
+      return admitted;
+    };
+    const answerOf = (target: ServedModel, { work, imageTokens }: Admitted): AnswerModel => ({
+      promptTokenIds: work.tokenIds,
+      imageTokens,
+      text: new AnswerText(target.detokenizer(), {
+        stops: request.sampling?.stop ?? [],
+        minTokens: request.sampling?.minTokens ?? 0,
+      }),
+    });
+    const admitted = admitTo(model);
     try {
       await new Promise<void>((resolve, reject) => {
         const listener = new Answer({
           requestId: request.requestId === '' ? randomUUID() : request.requestId,
-          promptTokenIds: work.tokenIds,
           returnPromptTokenIds: request.output?.promptTokenIds ?? false,
-          imageTokens,
-          text: new AnswerText(model.detokenizer(), {
-            stops: request.sampling?.stop ?? [],
-            minTokens: request.sampling?.minTokens ?? 0,
-          }),
+          model: answerOf(model, admitted),
           sink: {
             ...sink,
             finished: (finished) => {
@@ -202,9 +206,15 @@ export class Inference {
           onFirstToken: releasePictures,
         });
         const routed = new RoutedRequest({
-          work,
+          model,
+          work: admitted.work,
+          retarget: (target) => {
+            const again = admitTo(target);
+            listener.retarget(answerOf(target, again));
+            return again.work;
+          },
           affinityKey: request.affinityKey,
-          bytes,
+          bytes: admitted.bytes,
           now: startedAt,
           listener,
         });

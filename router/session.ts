@@ -96,6 +96,12 @@ export class Session {
     if (this.#stream !== undefined) this.#lost(this.#stream, reason);
   }
 
+  /** Keeps the stream that stands and never opens another. */
+  openNoMore(): void {
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+  }
+
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retryTimer);

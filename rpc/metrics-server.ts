@@ -16,24 +16,28 @@ export interface MetricsServerOptions {
   readonly registry: Registry;
   /** Answer of /healthz: undefined = healthy (200), otherwise why not (503). */
   readonly unhealthy: () => string | undefined;
+  /** Answer of /readyz, which is not served without it: undefined = ready (200), otherwise why not (503). */
+  readonly unready?: () => string | undefined;
 }
 
-/** Serves /metrics (Prometheus text) and /healthz over HTTP; throws PortInUse or BindError. */
+/** Serves /metrics (Prometheus text), /healthz and perhaps /readyz over HTTP; throws PortInUse or BindError. */
 export async function serveMetrics(options: MetricsServerOptions): Promise<MetricsServer> {
   const { host, port } = parseAddress(options.listen);
   const server = createServer((request, response) => {
     const path = (request.url ?? '/').split('?')[0];
+    const asked = path === '/healthz' ? options.unhealthy : path === '/readyz' ? options.unready : undefined;
     if (path === '/metrics') {
       options.registry.metrics().then(
         (body) => response.writeHead(200, { 'content-type': options.registry.contentType }).end(body),
         (err: unknown) => response.writeHead(500).end(`metrics failed: ${String(err)}\n`),
       );
-    } else if (path === '/healthz') {
-      const why = options.unhealthy();
+    } else if (asked !== undefined) {
+      const why = asked();
       response.writeHead(why === undefined ? 200 : 503, { 'content-type': 'text/plain' });
       response.end(why === undefined ? 'ok\n' : `${why}\n`);
     } else {
-      response.writeHead(404).end('not found: /metrics and /healthz are served here\n');
+      const readyz = options.unready === undefined ? '' : ' and /readyz';
+      response.writeHead(404).end(`not found: /metrics and /healthz${readyz} are served here\n`);
     }
   });
   await listen(server, host, port, options.listen);

@@ -49,6 +49,8 @@ export interface FakeReplicaOptions {
   readonly files?: ReadonlyMap<string, Uint8Array>;
   /** 0 = any. */
   readonly port?: number;
+  /** A loopback address; default 127.0.0.1. */
+  readonly host?: string;
 }
 
 interface Sequence {
@@ -105,7 +107,7 @@ export class FakeReplica {
   }
 
   get address(): string {
-    return `127.0.0.1:${this.#port}`;
+    return `${this.#host}:${this.#port}`;
   }
 
   get sessions(): number {
@@ -198,6 +200,10 @@ export class FakeReplica {
     this.#wake();
   }
 
+  get #host(): string {
+    return this.#options.host ?? '127.0.0.1';
+  }
+
   get #credits(): number {
     return this.#options.credits ?? 64;
   }
@@ -205,7 +211,7 @@ export class FakeReplica {
   #listen(port: number): Promise<void> {
     this.#server.addService(EngineService, this.#handlers());
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
+      this.#server.bindAsync(`${this.#host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
         if (error !== null) {
           reject(error);
           return;

@@ -118,7 +118,7 @@ describe('an attempt that fails', () => {
     for (const [index, replica] of h.replicas.entries()) {
       replica.reject = () => {
         seen.push(`r${index}`);
-        return { code: status.UNAVAILABLE, reason: 'DRAINING', message: 'no' };
+        return { code: status.UNAVAILABLE, reason: 'BUSY', message: 'no' };
       };
     }
     const stream = await h.generate(ask()).end();
