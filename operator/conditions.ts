@@ -6,7 +6,7 @@ import { CONDITIONS } from './api.ts';
 import type { FailureEntry } from './failures.ts';
 import type { Group } from './group.ts';
 import type { Observed } from './observed.ts';
-import { interconnectState } from './pending-resources.ts';
+import { interconnectState } from './interconnect.ts';
 import { routerName } from './names.ts';
 import type { Plan } from './plan.ts';
 

@@ -18,7 +18,8 @@ import {
 import { classify, type Group } from './group.ts';
 import { replicaName, revisionConfigMapName, routersConfigMapName } from './names.ts';
 import type { ChildObject, Observed } from './observed.ts';
-import { children, interconnectState } from './pending-resources.ts';
+import { interconnectState } from './interconnect.ts';
+import { children } from './resources/children.ts';
 import { rankAddress, type GroupPlace } from './resources/group-place.ts';
 import { modelSourceProblem } from './resources/model-volume.ts';
 import { rankPods } from './resources/rank-pods.ts';

@@ -136,10 +136,6 @@ export class SimulatedCluster {
 
   #start(pod: SimPod): void {
     pod.startedAt = this.now;
-    const peers = this.#peers(pod);
-    // A rank joins those that are there: one of an earlier attempt would be joined in error.
-    if (peers.some((peer) => peer.exit !== undefined || peer.deletedAt > 0))
-      this.violations.push(`${pod.object.metadata?.name} joins an attempt that has ended`);
   }
 
   #run(pod: SimPod): void {
