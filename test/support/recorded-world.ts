@@ -78,7 +78,7 @@ function report(cluster: RecordedCluster, { name, namespace }: { name: string; n
           [LABELS.managedBy]: MANAGER,
         },
       },
-      status: { phase: 'Running' },
+      status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
     } as never);
   const key = `${namespace}/${routersConfigMapName(name)}`;
   if (cluster.get('ConfigMap', key) === undefined) return;
@@ -91,7 +91,8 @@ function report(cluster: RecordedCluster, { name, namespace }: { name: string; n
       metadata.deletionTimestamp !== undefined
     )
       continue;
-    const state = metadata.annotations?.[ANNOTATIONS.drain] === undefined ? 'ready' : 'drained';
+    const drains = metadata.annotations?.[ANNOTATIONS.drain] !== undefined;
+    const state = drains ? 'drained' : isWhole(cluster, group) ? 'ready' : 'connecting';
     replicas[group] = { podUid: metadata.uid, state, message: '' };
   }
   const text = JSON.stringify({
@@ -103,4 +104,17 @@ function report(cluster: RecordedCluster, { name, namespace }: { name: string; n
     cluster.edit('ConfigMap', key, (object) => {
       object['data'] = { [router]: text };
     });
+}
+
+/** A probe goes through all ranks. Every group of these tests has two. */
+function isWhole(cluster: RecordedCluster, group: string): boolean {
+  const living = cluster.list('Pod').filter(({ metadata, ...rest }) => {
+    const { phase } = (rest['status'] ?? {}) as { phase?: string };
+    return (
+      metadata.labels?.[LABELS.group] === group &&
+      metadata.deletionTimestamp === undefined &&
+      phase === 'Running'
+    );
+  });
+  return living.length === 2;
 }
