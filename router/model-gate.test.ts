@@ -48,4 +48,17 @@ describe('ModelGate', () => {
     });
     gate.open(MODEL);
   });
+
+  it('holds no more bytes than it may, and counts what has left no more', async () => {
+    const gate = new ModelGate(10, 1000, 100);
+    const controller = new AbortController();
+    const first = expect(gate.wait(controller.signal, 60)).rejects.toThrow('left');
+    const { signal } = new AbortController();
+    await expect(gate.wait(signal, 60)).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+    controller.abort(new Error('left'));
+    await first;
+    const second = gate.wait(signal, 100);
+    gate.open(MODEL);
+    expect(await second).toBe(MODEL);
+  });
 });
