@@ -1,6 +1,17 @@
 // Calls to the API server. Objects go out and come back as they are: no model in between that could drop a field it does not know.
 import type { IncomingMessage } from 'node:http';
 import type { KubeConfig } from '@kubernetes/client-node';
+import type {
+  ApplyOptions,
+  CallOptions,
+  ListMetadata,
+  ListOptions,
+  ListPage,
+  RemoveOptions,
+  Verb,
+  WatchOptions,
+  WriteOptions,
+} from './call-options.ts';
 import type { Clock } from './clock.ts';
 import { sleep, SYSTEM_CLOCK } from './clock.ts';
 import { APPLY_CONTENT_TYPE, Connection } from './connection.ts';
@@ -14,7 +25,7 @@ import { queryString, resourcePath } from './resource-path.ts';
 import type { WatchEvent } from './watch.ts';
 import { watchEvents } from './watch.ts';
 
-export type Verb = 'GET' | 'LIST' | 'WATCH' | 'CREATE' | 'APPLY' | 'PATCH' | 'UPDATE' | 'DELETE';
+export type { ListOptions, Verb, WatchOptions } from './call-options.ts';
 
 export interface ApiClientOptions {
   readonly userAgent: string;
@@ -27,69 +38,6 @@ export interface ApiClientOptions {
   /** Answers above are given up; default 128 MiB. */
   readonly maxResponseBytes?: number;
   readonly clock?: Clock;
-}
-
-export interface CallOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** Instead of the client's. */
-  readonly deadlineMs?: number | undefined;
-}
-
-export interface ListOptions extends CallOptions {
-  readonly namespace?: string | undefined;
-  readonly labelSelector?: string | undefined;
-  readonly fieldSelector?: string | undefined;
-  /** Objects per page. */
-  readonly limit?: number | undefined;
-  /** Token of the next page, from the last one. */
-  readonly continue?: string | undefined;
-  /** "0": whatever the server has in memory; "" or absent: the newest. */
-  readonly resourceVersion?: string | undefined;
-}
-
-export interface ListMetadata {
-  readonly resourceVersion?: string;
-  readonly continue?: string;
-  readonly remainingItemCount?: number;
-}
-
-export interface ListPage<T> {
-  /** With apiVersion and kind, which the server leaves out of a list's items. */
-  readonly items: T[];
-  readonly metadata: ListMetadata;
-}
-
-export interface WriteOptions extends CallOptions {
-  readonly fieldManager?: string | undefined;
-  readonly subresource?: string | undefined;
-  readonly dryRun?: boolean | undefined;
-}
-
-export interface ApplyOptions extends WriteOptions {
-  readonly fieldManager: string;
-  /** Takes over fields that another manager holds; without it that is a 409. */
-  readonly force: boolean;
-}
-
-export interface RemoveOptions extends CallOptions {
-  /** Only if it is still this very object; another one of its name gives 409. */
-  readonly uid?: string | undefined;
-  readonly resourceVersion?: string | undefined;
-  readonly gracePeriodSeconds?: number | undefined;
-  readonly propagationPolicy?: 'Foreground' | 'Background' | 'Orphan' | undefined;
-  readonly dryRun?: boolean | undefined;
-}
-
-export interface WatchOptions {
-  readonly namespace?: string | undefined;
-  readonly labelSelector?: string | undefined;
-  readonly fieldSelector?: string | undefined;
-  readonly resourceVersion: string;
-  /** After how long the server is to end the watch. */
-  readonly timeoutSeconds: number;
-  /** Longest time without a byte; default the server's timeout and 10 s. */
-  readonly inactivityMs?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 const DEADLINE_MS = 30_000;
@@ -361,7 +309,7 @@ export class ApiClient {
 
   async #refusal(what: string, response: IncomingMessage, signal: AbortSignal): Promise<ApiError> {
     const text = await this.#read(what, response, signal);
-    const status = parseObject(text) as Status | undefined;
+    const status: Status | undefined = parseObject(text);
     const retryAfterMs = parseRetryAfter(response.headers['retry-after'], this.#clock.now());
     return new ApiError(what, response.statusCode ?? 0, status, text, retryAfterMs);
   }

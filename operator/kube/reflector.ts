@@ -1,6 +1,7 @@
 // Keeps a store equal to a set of objects in the API server: one list, then watches that go on where the last one ended. One loop, no callbacks from
 // sockets, so a list and a watch never overlap and events keep their order. Only a version that the server no longer knows makes it list again.
-import type { ApiClient, ListPage } from './api-client.ts';
+import type { ApiClient } from './api-client.ts';
+import type { ListPage } from './call-options.ts';
 import type { Clock } from './clock.ts';
 import { sleep, SYSTEM_CLOCK } from './clock.ts';
 import { ApiError, asError, isGone, TransportError } from './errors.ts';
