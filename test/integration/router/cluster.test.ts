@@ -17,7 +17,7 @@ const LONG = { ignoreEos: true, maxTokens: 300 };
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
 // All pods have the same port, so each gets a loopback address of its own.
