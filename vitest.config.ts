@@ -33,10 +33,12 @@ export default defineConfig({
         },
       },
       {
+        // Each file is one story on a cluster of its own.
         test: {
           name: 'cluster',
           include: ['test/e2e/**/*.test.ts'],
-          hookTimeout: 300_000,
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
           fileParallelism: false,
           sequence: { groupOrder: 2 },
         },
