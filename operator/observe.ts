@@ -97,12 +97,13 @@ function parseReport(router: string, text: string): RouterReport | undefined {
   const replicas: Record<string, ReplicaReport> = {};
   for (const [group, replica] of Object.entries(value['replicas'])) {
     if (!isObject(replica)) continue;
-    const { podUid, state, message } = replica;
+    const { podUid, state, message, drain } = replica;
     if (typeof podUid !== 'string' || typeof state !== 'string' || !STATES.has(state)) continue;
     replicas[group] = {
       podUid,
       state: state as ReplicaReport['state'],
       message: typeof message === 'string' ? message : '',
+      ...(typeof drain === 'string' && { drain }),
     };
   }
   return { router, routerUid: value['routerUid'], replicas };

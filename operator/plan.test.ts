@@ -1,179 +1,250 @@
 import { describe, expect, it } from 'vitest';
-import type { V1Pod } from '@kubernetes/client-node';
-import { aDeployment as deployment } from '../test/support/deployment.ts';
-import { plan } from './plan.ts';
+import type { V1ConfigMap } from '@kubernetes/client-node';
+import { aDeployment, PLAN_CONFIG } from '../test/support/deployment.ts';
+import { SimulatedCluster, withSpec } from '../test/support/simulated-cluster.ts';
+import { aWorld, reconcile, settle } from '../test/support/simulated-world.ts';
+import { ANNOTATIONS, LABELS } from './api.ts';
+import { NOTHING_OBSERVED, type ChildObject, type Observed } from './observed.ts';
+import { plan, type Plan } from './plan.ts';
 
-const CONFIG = { runtimeImage: 'runtime:1', routerImage: 'router:1' };
+const fresh = (spec: Record<string, unknown> = {}): Plan =>
+  plan(aDeployment(spec), NOTHING_OBSERVED, PLAN_CONFIG, 0);
+const names = ({ create }: Plan): (string | undefined)[] =>
+  create.flatMap(({ pods }) => pods.map(({ metadata }) => metadata?.name));
+const removed = ({ remove }: Plan): (string | undefined)[] => remove.map(({ pod }) => pod.metadata?.name);
 
-const revision = (spec: Record<string, unknown>) => plan(deployment(spec), CONFIG).revision;
-
-function args(pod: V1Pod | undefined, container = 0): Map<string, string> {
-  const list = pod?.spec?.containers[container]?.args ?? [];
-  return new Map(list.flatMap((arg, index) => (arg.startsWith('--') ? [[arg, list[index + 1] ?? '']] : [])));
+/** Two ready groups of two ranks. */
+function serving() {
+  const world = aWorld(1, { replicas: 2, tensorParallel: { size: 2 } }, [8, 8]);
+  expect(settle(world, 5)).toBe(true);
+  const { cluster, deployment } = world;
+  const decide = (parts: Partial<Observed> = {}, config = PLAN_CONFIG): Plan =>
+    plan(deployment, cluster.observed(parts), config, cluster.now);
+  return { world, cluster, deployment, decide, revision: decide().revision };
 }
 
-describe('plan', () => {
-  it('makes one pod a rank, named by deployment, revision, replica and rank', () => {
-    const planned = plan(deployment({ replicas: 2, tensorParallel: { size: 2 } }), CONFIG);
-    const names = planned.replicas.flatMap(({ pods }) => pods.map((pod) => pod.metadata?.name));
+describe('the plan for a new deployment', () => {
+  it('makes one pod a rank, named by deployment, revision, index and rank', () => {
+    const planned = fresh({ replicas: 2, tensorParallel: { size: 2 } });
     expect(planned.revision).toMatch(/^[0-9a-f]{8}$/);
-    expect(names).toEqual([0, 1].flatMap((r) => [0, 1].map((k) => `demo-${planned.revision}-${r}-${k}`)));
-  });
-
-  it('gives every rank its number and the addresses of all ranks of its own replica', () => {
-    const planned = plan(deployment({ replicas: 2, tensorParallel: { size: 2 } }), CONFIG);
-    const r = planned.revision;
-    for (const [replica, { pods }] of planned.replicas.entries())
-      for (const [rank, pod] of pods.entries()) {
-        expect(args(pod).get('--rank')).toBe(String(rank));
-        expect(args(pod).get('--world-size')).toBe('2');
-        expect(args(pod).get('--ranks')).toBe(
-          [0, 1].map((k) => `demo-${r}-${replica}-${k}.demo-ranks.vision.svc:50051`).join(','),
-        );
-        expect(`${pod.spec?.hostname}.${pod.spec?.subdomain}`).toBe(
-          `demo-${r}-${replica}-${rank}.demo-ranks`,
-        );
-      }
-  });
-
-  it('turns the engine settings into flags, and leaves out what is not set', () => {
-    const engine = {
-      dtype: 'float32',
-      maxModelLength: 2048,
-      maxSequences: 8,
-      maxBatchedTokens: 256,
-      kvCache: { bytes: '1Gi' },
-      limits: { maxImages: 2, maxImageBytes: '1Mi' },
-    };
-    const [pod] = plan(deployment({ engine }), CONFIG).replicas[0]?.pods ?? [];
-    expect(Object.fromEntries(args(pod))).toMatchObject({
-      '--model': '/model',
-      '--served-name': 'demo',
-      '--dtype': 'float32',
-      '--max-model-length': '2048',
-      '--max-sequences': '8',
-      '--max-batched-tokens': '256',
-      '--kv-cache-bytes': String(2 ** 30),
-      '--max-images': '2',
-      '--max-image-bytes': String(2 ** 20),
-    });
-    expect(args(pod).has('--kv-cache-fraction')).toBe(false);
-    const [plain] = plan(deployment(), CONFIG).replicas[0]?.pods ?? [];
-    expect(args(plain).get('--dtype')).toBe('bfloat16');
-    expect(args(plain).has('--max-model-length')).toBe(false);
-    expect(args(plain).has('--kv-cache-bytes')).toBe(false);
-  });
-
-  it('puts all ranks into one pod with ports of their own for topology SinglePod', () => {
-    const planned = plan(deployment({ tensorParallel: { size: 4, topology: 'SinglePod' } }), CONFIG);
-    const pods = planned.replicas[0]?.pods ?? [];
-    const name = `demo-${planned.revision}-0`;
-    expect(pods.map((pod) => pod.metadata?.name)).toEqual([name]);
-    const containers = pods[0]?.spec?.containers ?? [];
-    expect(containers.map(({ ports }) => ports?.map(({ containerPort }) => containerPort))).toEqual(
-      [0, 1, 2, 3].map((k) => [50051 + k, 9090 + k]),
+    expect(names(planned)).toEqual(
+      [0, 1].flatMap((r) => [0, 1].map((k) => `demo-${planned.revision}-${r}-${k}`)),
     );
-    expect(args(pods[0], 3).get('--listen')).toBe('0.0.0.0:50054');
-    expect(args(pods[0], 3).get('--ranks')).toBe(
-      [0, 1, 2, 3].map((k) => `${name}.demo-ranks.vision.svc:${50051 + k}`).join(','),
+    expect(planned.create.map(({ address }) => address)).toEqual(
+      [0, 1].map((r) => `demo-${planned.revision}-${r}-0.demo-ranks.vision.svc:50051`),
     );
   });
 
-  it('tells the router of the leader of every replica', () => {
-    const planned = plan(deployment({ replicas: 2, tensorParallel: { size: 2 } }), CONFIG);
-    const routerArgs = planned.router.spec?.template.spec?.containers[0]?.args ?? [];
-    const r = planned.revision;
-    expect(routerArgs.filter((_, index) => routerArgs[index - 1] === '--replica')).toEqual([
-      `demo-${r}-0=demo-${r}-0-0.demo-ranks.vision.svc:50051`,
-      `demo-${r}-1=demo-${r}-1-0.demo-ranks.vision.svc:50051`,
-    ]);
-    expect(routerArgs.join(' ')).toContain(
-      '--queue-max-bytes 268435456 --queue-max-wait-ms 60000 --max-images 4',
-    );
-    expect(planned.router.metadata?.name).toBe('demo-router');
-    expect(planned.routerService.spec?.selector).toEqual(planned.router.spec?.selector.matchLabels);
+  it('makes one pod a group for topology SinglePod', () => {
+    const planned = fresh({ replicas: 2, tensorParallel: { size: 2, topology: 'SinglePod' } });
+    expect(names(planned)).toEqual([0, 1].map((r) => `demo-${planned.revision}-${r}`));
   });
 
-  it('keeps the router and no rank at zero replicas', () => {
-    const planned = plan(deployment({ replicas: 0 }), CONFIG);
-    expect(planned.replicas).toEqual([]);
-    expect(planned.router.spec?.replicas).toBe(1);
+  it('applies the revision before everything else, and the router', () => {
+    const { apply, revision } = fresh();
+    expect(apply[0]).toMatchObject({ kind: 'ConfigMap', metadata: { name: `demo-${revision}` } });
+    expect(apply.map(({ kind }) => kind)).toContain('Deployment');
   });
 
-  it('asks for one device a rank beside the other limits', () => {
-    const spec = {
-      device: { resourceName: 'nvidia.com/gpu' },
-      resources: { limits: { memory: '8Gi', cpu: 2 } },
-    };
-    const [pod] = plan(deployment(spec), CONFIG).replicas[0]?.pods ?? [];
-    expect(pod?.spec?.containers[0]?.resources).toEqual({
-      limits: { memory: '8Gi', cpu: '2', 'nvidia.com/gpu': '1' },
-    });
+  it('has no rank at zero replicas, and the router all the same', () => {
+    const planned = fresh({ replicas: 0 });
+    expect(planned.create).toEqual([]);
+    expect(planned.apply.map(({ kind }) => kind)).toContain('Deployment');
   });
 
-  it.each([
-    ['file:///models/demo', { hostPath: { path: '/models/demo', type: 'Directory' } }, undefined],
-    ['pvc://weights', { persistentVolumeClaim: { claimName: 'weights', readOnly: true } }, undefined],
-    ['pvc://weights/a/b', { persistentVolumeClaim: { claimName: 'weights', readOnly: true } }, 'a/b'],
-  ])('mounts %s', (source, volume, subPath) => {
-    const [pod] = plan(deployment({ model: { source } }), CONFIG).replicas[0]?.pods ?? [];
-    expect(pod?.spec?.volumes).toEqual([{ name: 'model', ...volume }]);
-    expect(pod?.spec?.containers[0]?.volumeMounts?.[0]?.subPath).toBe(subPath);
-  });
-
-  it.each(['hf://owner/name', 's3://bucket/x', 'oci://image', 'file:relative'])(
-    'refuses to mount %s',
+  it.each(['hf://owner/name', 's3://bucket/x', 'oci://image'])(
+    'says of %s that it cannot be loaded, and makes no rank',
     (source) => {
-      expect(() => plan(deployment({ model: { source } }), CONFIG)).toThrow(source);
+      const planned = fresh({ model: { source } });
+      expect(planned.create).toEqual([]);
+      expect(planned.rollout.blocked?.reason).toBe('SourceNotSupported');
+      expect(planned.apply.map(({ kind }) => kind)).toContain('Deployment');
     },
   );
 
-  it('owns its children once the API server has given a uid', () => {
-    const owner = deployment();
-    owner.metadata.uid = 'u-1';
-    const planned = plan(owner, CONFIG);
-    const references = [
-      planned.replicas[0]?.pods[0],
-      planned.router,
-      planned.routerService,
-      planned.ranksService,
-    ];
-    for (const child of references)
-      expect(child?.metadata?.ownerReferences).toMatchObject([{ uid: 'u-1', controller: true }]);
-    expect(plan(deployment(), CONFIG).router.metadata).not.toHaveProperty('ownerReferences');
+  it('makes no rank where the interconnect is required and cannot be had', () => {
+    const spec = {
+      tensorParallel: { size: 2, interconnect: 'Required' },
+      device: { resourceName: 'nvidia.com/gpu' },
+    };
+    expect(fresh(spec).create).toEqual([]);
+    expect(fresh(spec).rollout.blocked?.reason).toBe('RanksIsolatedByDevicePlugin');
+  });
+
+  it('makes a claim for a group that shares its devices', () => {
+    const planned = fresh({ tensorParallel: { size: 2 }, device: { deviceClassName: 'gpu.nvidia.com' } });
+    expect(planned.create[0]?.claim).toMatchObject({
+      kind: 'ResourceClaim',
+      metadata: { name: planned.create[0]?.name },
+    });
   });
 
   it('is the same for the same input', () => {
-    const spec = { replicas: 3, tensorParallel: { size: 4 } };
-    expect(plan(deployment(spec), CONFIG)).toEqual(plan(deployment(spec), CONFIG));
+    expect(fresh({ replicas: 3 })).toEqual(fresh({ replicas: 3 }));
   });
 });
 
-describe('the revision', () => {
-  const base = { replicas: 1, tensorParallel: { size: 2 } };
+describe('the plan for one that serves', () => {
+  it('is empty when nothing has changed', () => {
+    const { decide } = serving();
+    expect(decide()).toMatchObject({
+      create: [],
+      remove: [],
+      drain: [],
+      gates: [],
+      prune: [],
+      failures: undefined,
+    });
+    expect(decide().requeueAfterMs).toBeUndefined();
+  });
 
-  it.each([
-    ['replicas', { ...base, replicas: 5 }],
-    ['rollout', { ...base, rollout: { strategy: 'Recreate' } }],
-    ['router', { ...base, router: { queue: { maxRequests: 5 } } }],
-    ['interconnect', { tensorParallel: { size: 2, interconnect: 'Required' } }],
-    ['a default that is written out', { ...base, engine: { dtype: 'auto' } }],
-    ['an empty optional part', { ...base, nodeSelector: {}, tolerations: [] }],
-    ['the order of keys', { tensorParallel: { topology: 'PodPerRank', size: 2 }, replicas: 1 }],
-  ])('stays with a change of %s', (_, spec) => {
-    expect(revision(spec)).toBe(revision(base));
+  it('touches no pod when the operator comes with other default images', () => {
+    const { decide } = serving();
+    const upgraded = { ...PLAN_CONFIG, runtimeImage: 'runtime:next', routerImage: 'router:next' };
+    expect(decide({}, upgraded)).toMatchObject({ create: [], remove: [], drain: [] });
+  });
+
+  it('makes a restored group from its own revision, not from the defaults of today', () => {
+    const { cluster, deployment } = serving();
+    const config = { ...PLAN_CONFIG, runtimeImage: 'runtime:next' };
+    cluster.pods.clear();
+    const planned = plan(deployment, cluster.observed(), config, cluster.now);
+    expect(planned.create.map(({ pods }) => pods[0]?.spec?.containers[0]?.image)).toEqual([
+      'runtime:1',
+      'runtime:1',
+    ]);
+  });
+
+  it('never applies a revision again that is written', () => {
+    const { decide } = serving();
+    expect(decide().apply.some(({ metadata }) => metadata.labels?.[LABELS.revision] !== undefined)).toBe(
+      false,
+    );
   });
 
   it.each([
-    ['model', { ...base, model: { source: 'file:///models/other' } }],
-    ['model revision', { ...base, model: { source: 'file:///models/demo', revision: 'abc' } }],
-    ['size', { tensorParallel: { size: 4 } }],
-    ['topology', { tensorParallel: { size: 2, topology: 'SinglePod' } }],
-    ['dtype', { ...base, engine: { dtype: 'float32' } }],
-    ['image', { ...base, image: 'runtime:2' }],
-    ['resources', { ...base, resources: { limits: { memory: '1Gi' } } }],
-    ['node selector', { ...base, nodeSelector: { zone: 'a' } }],
-  ])('changes with %s', (_, spec) => {
-    expect(revision(spec)).not.toBe(revision(base));
+    ['replicas', { replicas: 2 }],
+    [
+      'rollout',
+      { rollout: { strategy: 'Recreate', drainTimeout: '5s', progressDeadline: '1m', maxGroupRestarts: 1 } },
+    ],
+  ] as const)('touches no pod for a change of %s', (_, change) => {
+    const { cluster, deployment } = serving();
+    const planned = plan(withSpec(deployment, change as never), cluster.observed(), PLAN_CONFIG, cluster.now);
+    expect(planned).toMatchObject({ create: [], remove: [], drain: [] });
+  });
+
+  it('removes a whole group when one rank ends, and writes why before', () => {
+    const { cluster, decide, revision } = serving();
+    const pod = cluster.pods.get(`demo-${revision}-1-1`);
+    if (pod !== undefined) pod.exit = { code: 1, at: cluster.now };
+    const planned = decide();
+    expect(removed(planned)).toEqual([`demo-${revision}-1-0`, `demo-${revision}-1-1`]);
+    const data = planned.failures?.['data'] as Record<string, string>;
+    expect(JSON.parse(data[`demo-${revision}-1`] ?? '{}')).toMatchObject({
+      failures: 1,
+      rank: 1,
+      exitCode: 1,
+    });
+    expect(planned.create).toEqual([]);
+  });
+
+  it('counts a failure once, however often it is seen', () => {
+    const { cluster, decide, revision } = serving();
+    const pod = cluster.pods.get(`demo-${revision}-1-1`);
+    if (pod !== undefined) pod.exit = { code: 1, at: cluster.now };
+    const first = decide();
+    const written = first.failures as unknown as V1ConfigMap;
+    expect(decide({ failures: written }).failures).toBeUndefined();
+    expect(removed(decide({ failures: written }))).toEqual(removed(first));
+  });
+
+  it('waits until the pods of a failed group are gone before it makes them again', () => {
+    const { cluster, decide, revision, world } = serving();
+    const group = `demo-${revision}-1`;
+    cluster.excuse(group);
+    for (const pod of cluster.pods.values()) if (pod.group === group) pod.exit = { code: 1, at: cluster.now };
+    reconcile(world);
+    cluster.now += 3_600_000;
+    expect(decide().create).toEqual([]);
+    cluster.tick(1_500);
+    expect(decide().create.map(({ name }) => name)).toEqual([group]);
+  });
+
+  it('removes the rest of a group of which a user deleted one pod, and completes one that was never finished', () => {
+    const { cluster, decide, revision } = serving();
+    cluster.pods.delete(`demo-${revision}-0-1`);
+    expect(removed(decide())).toEqual([`demo-${revision}-0-0`]);
+    const half = new SimulatedCluster(() => 0, [8]);
+    const deployment = aDeployment({ tensorParallel: { size: 2 } });
+    half.carryOut(plan(deployment, half.observed(), PLAN_CONFIG, half.now), () => half.pods.size === 0);
+    const next = plan(deployment, half.observed(), PLAN_CONFIG, half.now);
+    expect(names(next)).toEqual([`demo-${next.revision}-0-1`]);
+    expect(next.remove).toEqual([]);
+  });
+
+  it('says that a drain begins on rank 0 alone, and takes it back', () => {
+    const { cluster, deployment, world, revision } = serving();
+    world.deployment = withSpec(deployment, { replicas: 1 });
+    const planned = plan(world.deployment, cluster.observed(), PLAN_CONFIG, cluster.now);
+    expect(planned.drain).toMatchObject([
+      { pod: { metadata: { name: `demo-${revision}-1-0` } }, since: cluster.iso },
+    ]);
+    expect(planned.remove).toEqual([]);
+    cluster.carryOut(planned, () => true);
+    expect(
+      cluster.podObjects().filter(({ metadata }) => metadata?.annotations?.[ANNOTATIONS.drain]),
+    ).toHaveLength(1);
+    expect(plan(deployment, cluster.observed(), PLAN_CONFIG, cluster.now).drain).toMatchObject([
+      { since: undefined },
+    ]);
+  });
+
+  it('prunes old revisions but for the last two, reports of routers that are gone and needless budgets', () => {
+    const { decide, revision } = serving();
+    const old = ['a', 'b', 'c'].map((letter, age) => oldRevision(letter.repeat(8), age));
+    const current = decide().prune;
+    const child = (kind: string, name: string, data?: Record<string, string>): ChildObject => ({
+      apiVersion: 'v1',
+      kind,
+      metadata: { name, uid: `u-${name}` },
+      ...(data && { data }),
+    });
+    const reports = child('ConfigMap', 'demo-routers', { 'router-a': '{}', 'router-gone': '{}' });
+    const { prune, staleReports } = decide({
+      revisions: [...old, ...revisionsOf(decide, revision)],
+      children: [
+        reports,
+        child('PodDisruptionBudget', 'demo-router-gone'),
+        child('ResourceClaim', 'demo-gone-0'),
+      ],
+    });
+    expect(current).toEqual([]);
+    expect(prune.map(({ metadata }) => metadata.name)).toEqual([
+      'demo-aaaaaaaa',
+      'demo-router-gone',
+      'demo-gone-0',
+    ]);
+    expect(staleReports).toEqual(['router-gone']);
   });
 });
+
+/** A revision's ConfigMap, the younger the greater `age`. */
+function oldRevision(revision: string, age: number): V1ConfigMap {
+  const [configMap] = fresh().apply as unknown as V1ConfigMap[];
+  return {
+    ...configMap,
+    metadata: {
+      name: `demo-${revision}`,
+      labels: { [LABELS.revision]: revision },
+      creationTimestamp: new Date(age * 1000).toISOString() as unknown as Date,
+    },
+  };
+}
+
+function revisionsOf(decide: (parts?: Partial<Observed>) => Plan, revision: string): V1ConfigMap[] {
+  const { apply } = decide({ revisions: [] });
+  return apply.filter(
+    ({ metadata }) => metadata.labels?.[LABELS.revision] === revision,
+  ) as unknown as V1ConfigMap[];
+}

@@ -145,6 +145,15 @@ export function plan(
     live,
     (name) => groups.some((group) => group.name === name) || slots.some((slot) => slot.name === name),
   );
+  if (decision.refusedSurge !== undefined) {
+    const { revision, index, message } = decision.refusedSurge;
+    const name = replicaName(deployment.metadata.name, revision, index);
+    const why = { reason: 'SurgeRefused', message, avoidNodes: [], surge: true };
+    entries.set(
+      name,
+      afterRelease({ name, uids: [], createdAt: now, readyMs: 0 }, why, entries.get(name), now),
+    );
+  }
   const stable = stableRevision(ledger, decision, live, replicas, revisions.current);
 
   const kept = new Set([revisions.current, ...(stable === undefined ? [] : [stable])]);

@@ -82,6 +82,15 @@ describe('a rollout', () => {
     expect(reconcile(world).rollout.waitingFor).toContain('Unschedulable');
   });
 
+  it('goes on by recreating when the API server refuses one group more', () => {
+    const world = serving();
+    world.cluster.quota = 4;
+    edit(world, { image: 'runtime:2' });
+    run(world, 240, () => expect(ready(world)).toBeGreaterThanOrEqual(1));
+    expect(images(world)).toEqual(['runtime:2']);
+    expect(settle(world, 1)).toBe(true);
+  });
+
   it('decides anew for each group: surges again once there is room', () => {
     const world = serving({ replicas: 3 }, [2, 2, 2]);
     edit(world, { image: 'runtime:2' });

@@ -78,6 +78,9 @@ export interface RolloutDecision {
   readonly withdraw: readonly Group[];
   /** Groups of the failed revision that give up their places, their failure kept. */
   readonly yield: readonly Group[];
+  /** One group more than wanted, which the API server has refused for too long: as good as without a place. */
+  readonly refusedSurge:
+    { readonly revision: string; readonly index: number; readonly message: string } | undefined;
   /** Ledger entries of groups that are not made again. */
   readonly drop: readonly string[];
   readonly state: RolloutState;
@@ -99,7 +102,7 @@ export function decideRollout(input: RolloutInput): RolloutDecision {
   const slots = targetSlots.slice(0, slotsWanted);
   const ready = fresh.filter((group) => group.ready).length;
   const worth = units.stale.filter(isWorthKeeping);
-  const mode = modeOf(input, fresh, slots, fallback !== undefined);
+  const mode = modeOf(input, fresh, slots);
   const needed = Math.max(0, replicas - ready - (mode === 'recreate' ? 1 : 0));
   const { kept, excess: notNeeded } = keepBest(worth, needed, input.current);
   const worthless = units.stale.filter((group) => !isWorthKeeping(group));
@@ -118,6 +121,7 @@ export function decideRollout(input: RolloutInput): RolloutDecision {
   const room = replicas - occupied;
   const create: NewGroup[] = [];
   const deadlines: number[] = [];
+  let refusedSurge: RolloutDecision['refusedSurge'];
   const make = (revision: string, index: number, avoidNodes: readonly string[] = []): void => {
     if (input.canMake(revision)) create.push({ revision, index, avoidNodes });
   };
@@ -144,7 +148,15 @@ export function decideRollout(input: RolloutInput): RolloutDecision {
     // Slots will be made again, so their places are not given away.
     const missing = room - slots.length;
     for (let made = 0; made < missing; made++) make(target, indexes.next().value ?? 0);
-    if (isSurge() && mode === 'surge' && slots.length === 0) make(target, indexes.next().value ?? 0);
+    if (isSurge() && mode === 'surge' && slots.length === 0) {
+      const index = indexes.next().value ?? 0;
+      const refusal = input.strategy === 'Auto' ? input.refused(target, index) : undefined;
+      const until = (refusal?.since ?? now) + input.placementTimeoutMs;
+      if (refusal !== undefined && until <= now)
+        refusedSurge = { revision: target, index, message: refusal.message };
+      else make(target, index);
+      if (refusal !== undefined) deadlines.push(until);
+    }
   }
   const first = units.evidenceSlots[0];
   if (
@@ -175,6 +187,7 @@ export function decideRollout(input: RolloutInput): RolloutDecision {
     retire,
     withdraw: withdraw.filter((group) => !retire.includes(group)),
     yield: yielding,
+    refusedSurge,
     drop: drop.map(({ name }) => name),
     state: stateOf(input, { target, mode, failed, fallback, fresh, kept, retire, create, slots, settled }),
     deadlines: deadlines.filter((time) => time > now && Number.isFinite(time)),
@@ -250,24 +263,13 @@ function byAge(a: Group, b: Group): number {
   return a.createdAt - b.createdAt || a.index - b.index || (a.name < b.name ? -1 : 1);
 }
 
-function modeOf(
-  input: RolloutInput,
-  fresh: readonly Group[],
-  slots: readonly Slot[],
-  fellBack: boolean,
-): 'surge' | 'recreate' {
+function modeOf(input: RolloutInput, fresh: readonly Group[], slots: readonly Slot[]): 'surge' | 'recreate' {
   if (input.strategy === 'Surge') return 'surge';
   if (input.strategy === 'Recreate') return 'recreate';
   const unplaced =
     slots.some(({ entry }) => entry.surge === true) ||
     fresh.some((group) => !group.ready && input.history.get(group.name)?.surge === true);
-  if (unplaced) return 'recreate';
-  const revision = fellBack ? input.stable : input.current;
-  const next = input.freeIndexes(revision ?? input.current).next().value ?? 0;
-  const refused = input.refused(revision ?? input.current, next);
-  return refused !== undefined && input.now - refused.since >= input.placementTimeoutMs
-    ? 'recreate'
-    : 'surge';
+  return unplaced ? 'recreate' : 'surge';
 }
 
 /** Beyond R and without a place for too long. With strategy Surge it waits on. */

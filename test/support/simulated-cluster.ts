@@ -67,6 +67,9 @@ export class SimulatedCluster {
   /** Longest time a request takes, so that some outlive the drain. */
   longestRequestMs = 4_000;
   traffic = true;
+  /** Pods that the API server lets there be. */
+  quota = Number.POSITIVE_INFINITY;
+  readonly refused = new Map<string, { since: number; message: string }>();
   lost = 0;
 
   constructor(random: () => number, nodes: readonly number[]) {
@@ -260,6 +263,7 @@ export class SimulatedCluster {
       failures: [...this.configMaps.values()].find(({ metadata }) => metadata?.name?.endsWith('-failures')),
       nodes: this.nodeObjects(),
       children: [],
+      refused: new Map(this.refused),
       ...parts,
     };
   }
@@ -352,6 +356,8 @@ export class SimulatedCluster {
       if (!write(() => this.#byUid(pod, (sim) => this.#remove(sim)))) return writes;
     for (const { pods, revision } of plan.create)
       for (const pod of pods) if (!write(() => this.#create(pod, pods.length, revision))) return writes;
+    for (const name of this.refused.keys())
+      if (!plan.create.some((group) => group.name === name)) this.refused.delete(name);
     for (const child of plan.prune)
       if (!write(() => this.configMaps.delete(child.metadata.name))) return writes;
     return writes;
@@ -380,6 +386,10 @@ export class SimulatedCluster {
     const name = pod.metadata?.name ?? '';
     if (this.pods.has(name)) return; // 409 AlreadyExists
     const group = pod.metadata?.labels?.[LABELS.group] ?? '';
+    if (this.pods.size >= this.quota) {
+      if (!this.refused.has(group)) this.refused.set(group, { since: this.now, message: 'exceeded quota' });
+      return;
+    }
     const whole = Number(
       pod.spec?.containers[0]?.args?.[pod.spec.containers[0].args.indexOf('--world-size') + 1] ?? size,
     );
