@@ -95,7 +95,7 @@ function typeOf(schema: Schema): string {
 function defaultOf(schema: Schema): string {
   const { default: value } = schema;
   if (value === undefined || (typeof value === 'object' && value !== null)) return '';
-  return `\`${String(value)}\``;
+  return `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``;
 }
 
 function meaningOf(schema: Schema): string {

@@ -163,7 +163,8 @@ describe('the router', () => {
 
   it('is called through one Service, with metrics on it only when asked for', () => {
     const ports = (service: Record<string, unknown>) =>
-      (of('Service', 'demo-router', { router: { service } })?.['spec'] as { ports: unknown[] }).ports;
+      (of('Service', 'demo-router', { router: { service } })?.['spec'] as { ports: unknown[] } | undefined)
+        ?.ports;
     expect(ports({})).toEqual([
       { name: 'grpc', port: 50051, targetPort: 'grpc', protocol: 'TCP', appProtocol: 'kubernetes.io/h2c' },
     ]);

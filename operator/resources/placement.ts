@@ -1,5 +1,5 @@
 // Where the pods of a group may run.
-import type { V1Affinity, V1NodeSelectorTerm, V1Toleration } from '@kubernetes/client-node';
+import type { V1Affinity, V1Toleration } from '@kubernetes/client-node';
 import { LABELS } from '../api.ts';
 import type { RevisionTemplate } from '../revision.ts';
 import { groupName, type GroupPlace } from './group-place.ts';
@@ -8,6 +8,8 @@ const HOST = 'kubernetes.io/hostname';
 /** A group without one of its nodes serves nobody; Kubernetes' own 300 s would hold its pods for nothing. */
 const LOST_NODE_SECONDS = 30;
 const LOST_NODE_TAINTS = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
+
+type NodeDemand = { key: string; operator: string; values?: string[] };
 
 /** One node for all ranks, the nodes that the deployment asks for, and none of those to be avoided. */
 export function affinity(template: RevisionTemplate, place: GroupPlace): V1Affinity | undefined {
@@ -43,7 +45,7 @@ function nodeAffinity(
   const avoided = place.avoidNodes ?? [];
   // A field's requirement takes one value only.
   const matchFields = avoided.map((node) => ({ key: 'metadata.name', operator: 'NotIn', values: [node] }));
-  const terms: V1NodeSelectorTerm[] =
+  const terms: readonly { readonly matchExpressions?: NodeDemand[] }[] =
     asked?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [];
   // Terms are alternatives, so the nodes to avoid go into each.
   const required =

@@ -10,6 +10,6 @@ export function startupProbe(metricsPort: number): V1Probe {
   return { ...healthz(metricsPort), periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 300 };
 }
 
-function healthz(port: number): V1Probe {
+function healthz(port: number) {
   return { httpGet: { path: '/healthz', port } };
 }

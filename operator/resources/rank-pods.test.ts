@@ -314,7 +314,7 @@ describe('names', () => {
           for (const text of [pod.metadata?.name, pod.spec?.hostname, pod.spec?.subdomain, ...labels])
             expect(text).toMatch(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
           expect(rankAddress(template(tensorParallel(8, topology)), place, rank)).toBe(
-            `${pod.spec?.hostname}.${baseName(name)}-ranks.vision.svc:${50051}`,
+            `${pod.spec?.hostname}.${baseName(name)}-ranks.vision.svc:50051`,
           );
           expect(pod.metadata).not.toHaveProperty('ownerReferences');
         }
@@ -324,7 +324,9 @@ describe('names', () => {
 
 describe('the revision', () => {
   it('of a spec never changes with the operator: another hash would restart every group', () => {
-    expect(revisionOf(aDeployment({ model: { source: 'file:///models/demo' } }))).toMatchInlineSnapshot(`"8cac15c0"`);
+    expect(revisionOf(aDeployment({ model: { source: 'file:///models/demo' } }))).toMatchInlineSnapshot(
+      `"8cac15c0"`,
+    );
     expect(
       revisionOf(aDeployment({ ...PVC, ...tensorParallel(8), ...CLASS, image: 'r:1' })),
     ).toMatchInlineSnapshot(`"389fda86"`);

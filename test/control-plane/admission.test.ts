@@ -114,7 +114,12 @@ const BAD: readonly (readonly [what: string, spec: Spec, field: string, rule: st
     'spec.engine.kvCache',
     'fraction or bytes, not both',
   ],
-  ['all memory as cache', { engine: { kvCache: { fraction: 1 } } }, 'spec.engine.kvCache.fraction', 'from 0.01 to 0.95'],
+  [
+    'all memory as cache',
+    { engine: { kvCache: { fraction: 1 } } },
+    'spec.engine.kvCache.fraction',
+    'from 0.01 to 0.95',
+  ],
   [
     'a cache of 0 bytes',
     { engine: { kvCache: { bytes: '0Gi' } } },
