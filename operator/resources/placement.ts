@@ -45,7 +45,7 @@ function nodeAffinity(
   const avoided = place.avoidNodes ?? [];
   // A field's requirement takes one value only.
   const matchFields = avoided.map((node) => ({ key: 'metadata.name', operator: 'NotIn', values: [node] }));
-  const terms: readonly { readonly matchExpressions?: NodeDemand[] }[] =
+  const terms: { matchExpressions?: NodeDemand[] }[] =
     asked?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [];
   // Terms are alternatives, so the nodes to avoid go into each.
   const required =
