@@ -101,7 +101,7 @@ export class OperatorMetrics {
       registers,
     });
     active.set(controller, 0);
-    new Gauge({
+    void new Gauge({
       name: 'controller_runtime_max_concurrent_reconciles',
       help: 'Reconciles that may be under way at once',
       labelNames: ['controller'],
@@ -239,7 +239,7 @@ export class OperatorMetrics {
   };
 
   #scraped(name: string, help: string, labels: Record<string, string>, read: () => number): void {
-    new Gauge({
+    void new Gauge({
       name,
       help,
       labelNames: Object.keys(labels),
@@ -252,7 +252,7 @@ export class OperatorMetrics {
 
   #domainGauges(source: () => MetricsSource): void {
     const registers = [this.registry];
-    new Gauge({
+    void new Gauge({
       name: 'internvl_operator_deployments',
       help: 'Deployments by condition and its status',
       labelNames: ['condition', 'status'],
@@ -265,7 +265,7 @@ export class OperatorMetrics {
           for (const { type, status } of conditionsOf(told)) this.inc({ condition: type, status });
       },
     });
-    new Gauge({
+    void new Gauge({
       name: 'internvl_operator_groups',
       help: 'Tensor-parallel groups by phase',
       labelNames: ['phase'],
@@ -277,7 +277,7 @@ export class OperatorMetrics {
           for (const { phase = 'Unknown' } of groupsOf(told)) this.inc({ phase });
       },
     });
-    new Gauge({
+    void new Gauge({
       name: 'internvl_operator_rollouts_in_progress',
       help: 'Deployments that are on their way to what their spec asks for',
       registers,
@@ -287,7 +287,7 @@ export class OperatorMetrics {
         this.set(count);
       },
     });
-    new Gauge({
+    void new Gauge({
       name: 'internvl_operator_store_synced',
       help: '1 when all objects of a kind are known',
       labelNames: ['resource'],

@@ -254,7 +254,7 @@ function trimmed(
 
 /** Under the name that every client library uses. */
 function memoryGauge(metrics: OperatorMetrics): void {
-  new Gauge({
+  void new Gauge({
     name: 'process_resident_memory_bytes',
     help: 'Resident memory',
     registers: [metrics.registry],

@@ -101,7 +101,7 @@ export class Reconciler implements SeenVersions {
     const { decisions, ...options } = this.#options;
     return new Pass(deployment, key, signal, this.#expectations, {
       ...options,
-      events: decisions.events,
+      events: (before, after) => decisions.events(before, after),
       refused,
     });
   }

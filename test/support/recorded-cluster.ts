@@ -148,12 +148,12 @@ export class RecordedCluster {
       resource: Resource,
       key: Key,
       patch: object,
-      { subresource }: { subresource?: string | undefined } = {},
+      { subresource }: { subresource?: string | undefined },
     ) =>
       this.#write({ verb: 'patch', kind: resource.kind, key, ...(subresource && { subresource }) }, () =>
         this.#patch<T>(resource, key, patch),
       ),
-    remove: async (resource: Resource, key: Key, { uid }: { uid?: string | undefined } = {}) =>
+    remove: async (resource: Resource, key: Key, { uid }: { uid?: string | undefined }) =>
       this.#write(
         { verb: 'remove', kind: resource.kind, key, serving: this.#isServing(resource.kind, key) },
         () => {
@@ -161,7 +161,7 @@ export class RecordedCluster {
           if (uid !== undefined && object.metadata.uid !== uid)
             throw apiError(409, 'Conflict', 'another uid');
           const before = structuredClone(object);
-          if (resource.kind === 'Pod' && object['spec'] && 'nodeName' in (object['spec'] as object))
+          if (resource.kind === 'Pod' && 'nodeName' in ((object['spec'] ?? {}) as object))
             this.edit(resource.kind, key, ({ metadata }) => {
               metadata.deletionTimestamp ??= '2026-01-01T00:00:00Z';
             });
