@@ -113,7 +113,7 @@ const ROUTER_READY: readonly Check[] = [(facts) => routerState(facts)];
 const INTERCONNECT: readonly Check[] = [
   ({ deployment }) => {
     const { status, reason, message } = interconnectState(deployment);
-    return { status: status as Verdict['status'], reason, message };
+    return { status, reason, message };
   },
 ];
 

@@ -255,7 +255,10 @@ function messageOf(
       return `finishes its requests since ${group.drainSince}`;
     case 'Terminating':
       return 'its pods are being deleted';
-    default:
+    case 'Ready':
+    case 'Failed':
+    case 'Backoff':
+    case 'Down':
       return '';
   }
 }

@@ -122,7 +122,7 @@ export class SimulatedCluster {
   }
 
   #kubelets(): void {
-    for (const pod of [...this.pods.values()]) {
+    for (const pod of this.pods.values()) {
       const node = pod.node === undefined ? undefined : this.nodes.get(pod.node);
       if (pod.deletedAt > 0) {
         const gone =
@@ -302,16 +302,16 @@ export class SimulatedCluster {
       ...(pod.gate === undefined ? [] : [{ type: ROUTER_ACKNOWLEDGED, ...pod.gate }]),
     ];
     return {
-      ...pod.object,
+      ...plain(pod.object),
       metadata: {
-        ...pod.object.metadata,
+        ...plain(pod.object.metadata),
         uid: pod.uid,
         creationTimestamp: time(pod.createdAt) as unknown as Date,
         ...(pod.deletedAt > 0 && { deletionTimestamp: time(pod.deletedAt + 40_000) as unknown as Date }),
         annotations: pod.drain === undefined ? {} : { [ANNOTATIONS.drain]: pod.drain },
       },
       spec: {
-        ...pod.object.spec,
+        ...plain(pod.object.spec),
         containers: pod.object.spec?.containers ?? [],
         ...(pod.node !== undefined && { nodeName: pod.node }),
       },
@@ -418,8 +418,8 @@ export class SimulatedCluster {
   #apply(child: ChildObject): void {
     const object = structuredClone(child) as unknown as V1ConfigMap;
     this.configMaps.set(child.metadata.name, {
-      ...object,
-      metadata: { ...object.metadata, creationTimestamp: this.iso as unknown as Date },
+      ...plain(object),
+      metadata: { ...plain(object.metadata), creationTimestamp: this.iso as unknown as Date },
     });
   }
 
@@ -438,6 +438,11 @@ export class SimulatedCluster {
       )
       .map(({ group }) => group);
   }
+}
+
+/** The client's models are classes by type alone. */
+function plain<T extends object>(model: T | undefined): { [K in keyof T]: T[K] } {
+  return model ?? ({} as T);
 }
 
 export function routerPod(name: string): V1Pod {
