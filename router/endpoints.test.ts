@@ -7,7 +7,7 @@ const RUNNING: EndpointPod = {
   metadata: { uid: 'u', labels: LABELLED },
   status: { phase: 'Running', podIP: '10.0.0.1' },
 };
-const FOUND = { name: 'demo-0', address: '10.0.0.1:50051', uid: 'u', draining: false };
+const FOUND = { name: 'demo-0', address: '10.0.0.1:50051', uid: 'u', drain: undefined };
 
 describe('endpointsFromPods', () => {
   it.each<[string, EndpointPod, object | undefined]>([
@@ -35,7 +35,7 @@ describe('endpointsFromPods', () => {
     [
       'one that drains',
       { ...RUNNING, metadata: { ...RUNNING.metadata, annotations: { [ANNOTATIONS.drain]: 'now' } } },
-      { ...FOUND, draining: true },
+      { ...FOUND, drain: 'now' },
     ],
     [
       'another rank',
@@ -65,6 +65,6 @@ describe('endpointsFromPods', () => {
 
 it('endpointsFromList tells replicas apart by name', () => {
   expect(endpointsFromList([{ name: 'a', address: 'h:1' }])).toEqual([
-    { name: 'a', address: 'h:1', uid: 'a', draining: false },
+    { name: 'a', address: 'h:1', uid: 'a', drain: undefined },
   ]);
 });

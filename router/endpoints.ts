@@ -9,8 +9,8 @@ export interface Endpoint {
   readonly address: string;
   /** Another uid under the same name is another replica. */
   readonly uid: string;
-  /** It gets nothing new until this is false again. */
-  readonly draining: boolean;
+  /** The drain's name while it drains: it gets nothing new until this is undefined again. */
+  readonly drain: string | undefined;
 }
 
 /** What is read of a pod; the API's own type fits. */
@@ -29,7 +29,7 @@ export interface EndpointPod {
 export function endpointsFromList(
   replicas: readonly { readonly name: string; readonly address: string }[],
 ): Endpoint[] {
-  return replicas.map(({ name, address }) => ({ name, address, uid: name, draining: false }));
+  return replicas.map(({ name, address }) => ({ name, address, uid: name, drain: undefined }));
 }
 
 /**
@@ -49,7 +49,7 @@ export function endpointsFromPods(pods: readonly EndpointPod[]): Endpoint[] {
       name,
       address: `${hostOf(status.podIP)}:${PORTS.grpc}`,
       uid: metadata.uid,
-      draining: metadata.annotations?.[ANNOTATIONS.drain] !== undefined,
+      drain: metadata.annotations?.[ANNOTATIONS.drain],
     });
   }
   return endpoints.sort((a, b) => (a.name === b.name ? compare(a.uid, b.uid) : compare(a.name, b.name)));

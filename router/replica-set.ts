@@ -58,7 +58,7 @@ export class ReplicaSet {
       const replica = same ?? this.#make(endpoint);
       if (same === undefined) fresh.push(replica);
       this.#present.set(endpoint.uid, replica);
-      replica.cordon(endpoint.draining);
+      replica.drain(endpoint.drain);
     }
     for (const replica of before.values()) {
       if (this.#present.get(replica.id) === replica) continue;

@@ -63,6 +63,7 @@ export class Replica {
   #state: ReplicaState = NEVER_CONNECTED;
   #ledger = new Ledger();
   #info: EngineInfo | undefined;
+  #drain: string | undefined;
   #epoch: string | undefined;
   #model: ServedModel | undefined;
   #nextHandle = 1;
@@ -110,6 +111,11 @@ export class Replica {
     return this.#ledger;
   }
 
+  /** Which drain it obeys, echoed in the report; undefined while it takes work. */
+  get drainName(): string | undefined {
+    return this.#drain;
+  }
+
   get attempts(): number {
     return this.#attempts.size;
   }
@@ -122,10 +128,11 @@ export class Replica {
     this.#session.open();
   }
 
-  /** While cordoned it gets nothing new and finishes what it has; afterwards it is probed before it gets anything. */
-  cordon(cordoned: boolean): void {
-    if (cordoned === this.#state.cordoned || this.#retired) return;
-    this.#apply({ type: cordoned ? 'cordoned' : 'uncordoned' });
+  /** While it drains it gets nothing new and finishes what it has; afterwards it is probed before it gets anything. */
+  drain(drain: string | undefined): void {
+    if (drain === this.#drain || this.#retired) return;
+    this.#drain = drain;
+    this.#apply({ type: drain === undefined ? 'uncordoned' : 'cordoned' });
     if (this.#state.phase === 'probing') this.#probe();
     this.#options.onChange();
   }

@@ -33,6 +33,13 @@ describe('replicaReport', () => {
     expect(replicaReport(replica(events, attempts))).toMatchObject({ podUid: 'u', state });
   });
 
+  it('names the drain that it obeys, which is news by itself', () => {
+    const drained = (drainName: string) => ({ ...replica([...READY, { type: 'cordoned' }]), drainName });
+    expect(replicaReport(drained('first'))).toMatchObject({ state: 'drained', drain: 'first' });
+    expect(reportOf('r', [drained('first')])).not.toBe(reportOf('r', [drained('second')]));
+    expect(replicaReport(replica(READY))).not.toHaveProperty('drain');
+  });
+
   it('has a bounded message', () => {
     const report = replicaReport(replica([{ type: 'lost', message: 'x'.repeat(10_000) }]));
     expect(report.message).toHaveLength(512);

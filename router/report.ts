@@ -17,12 +17,24 @@ export interface ReportedReplica {
   readonly id: string;
   readonly state: ReplicaState;
   readonly attempts: number;
+  /** Which drain it obeys; a word on `drained` counts for that one alone. */
+  readonly drainName?: string | undefined;
 }
 
 /** What the operator is told of one replica. */
-export function replicaReport({ id, state, attempts }: Omit<ReportedReplica, 'name'>): ReplicaReport {
+export function replicaReport({
+  id,
+  state,
+  attempts,
+  drainName,
+}: Omit<ReportedReplica, 'name'>): ReplicaReport {
   const message = state.message.slice(0, MOST_MESSAGE_CHARACTERS);
-  const report = (name: ReplicaReport['state']): ReplicaReport => ({ podUid: id, state: name, message });
+  const report = (name: ReplicaReport['state']): ReplicaReport => ({
+    podUid: id,
+    state: name,
+    message,
+    ...(drainName !== undefined && { drain: drainName }),
+  });
   if (state.cordoned || state.phase === 'draining') return report(attempts === 0 ? 'drained' : 'draining');
   return report(state.incompatible ? 'incompatible' : state.phase);
 }
@@ -39,8 +51,8 @@ export function reportOf(routerUid: string, replicas: readonly ReportedReplica[]
 function essence(replicas: readonly ReportedReplica[]): string {
   return JSON.stringify(
     replicas.map((replica) => {
-      const { podUid, state, message } = replicaReport(replica);
-      return [replica.name, podUid, state, state === 'connecting' ? '' : message];
+      const { podUid, state, message, drain } = replicaReport(replica);
+      return [replica.name, podUid, state, drain ?? '', state === 'connecting' ? '' : message];
     }),
   );
 }
