@@ -9,7 +9,7 @@ import { badRevision, changeEngine, killLeader } from './rollouts.ts';
 import { scaleByAutoscaler, scaleByHand } from './scaling.ts';
 import { answers, deploy, install } from './serving.ts';
 import { Steps } from './steps.ts';
-import { World } from './world.ts';
+import { KEEP, World } from './world.ts';
 
 describe('a deployment on a real cluster', () => {
   let world: World;
@@ -29,8 +29,7 @@ describe('a deployment on a real cluster', () => {
   afterAll(async () => {
     console.log(steps.table());
     // A person may look around: `test/cluster/cluster.sh down` ends it.
-    if (steps.broken && process.env['INTERNVL_E2E_KEEP'] === '1')
-      console.log(`kept: STATE_DIR=${world.lab.stateDirectory}`);
+    if (steps.broken && KEEP) console.log(`kept: STATE_DIR=${world.lab.stateDirectory}`);
     else await world?.stop();
   }, 120_000);
 

@@ -13,15 +13,23 @@ const VIEWS: Readonly<Record<string, readonly string[]>> = {
   'pods.txt': ['describe', 'pods', '-A'],
   'pods.yaml': ['get', 'pods', '-A', '-o', 'yaml'],
   'operator.log': [
-    ...['logs', '-A', '--prefix', '--tail=2000', '--max-log-requests=20', '--ignore-errors'],
+    ...[
+      'logs',
+      '-n',
+      'internvl-system',
+      '--prefix',
+      '--tail=5000',
+      '--max-log-requests=20',
+      '--ignore-errors',
+    ],
     ...['--all-containers', '-l', 'app.kubernetes.io/name=internvl-operator'],
   ],
   'routers.log': [
-    ...['logs', '-A', '--prefix', '--tail=500', '--max-log-requests=20', '--ignore-errors'],
+    ...['logs', '-n', 'default', '--prefix', '--tail=2000', '--max-log-requests=20', '--ignore-errors'],
     ...['-l', 'app.kubernetes.io/component=router'],
   ],
   'ranks.log': [
-    ...['logs', '-A', '--prefix', '--tail=200', '--max-log-requests=50', '--ignore-errors'],
+    ...['logs', '-n', 'default', '--prefix', '--tail=500', '--max-log-requests=50', '--ignore-errors'],
     ...['--all-containers', '-l', 'app.kubernetes.io/component=runtime'],
   ],
 };

@@ -27,7 +27,7 @@ export class Lab {
 
   constructor(stateDirectory: string, env: NodeJS.ProcessEnv = {}) {
     this.stateDirectory = stateDirectory;
-    this.#env = { ...process.env, ...env, STATE_DIR: stateDirectory, OWNER_PID: String(process.pid) };
+    this.#env = { ...process.env, ...env, STATE_DIR: stateDirectory };
   }
 
   get kubeconfig(): string {

@@ -1,9 +1,10 @@
 // The cluster with our images, the deployment on it and the traffic that goes on through all steps.
 
-import { cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { command } from '../support/control-plane.ts';
 import { summary, Traffic, type TrafficQuestion } from '../support/traffic.ts';
 import { Demo } from './demo.ts';
 import { Kubernetes } from './kubernetes.ts';
@@ -26,6 +27,9 @@ export const QUESTIONS: readonly TrafficQuestion[] = [
   { text: 'What is in the top right?', answer: 'A green square.', picture: PICTURE },
 ];
 
+/** A person wants to look around after a failure: the cluster stays. */
+export const KEEP = process.env['INTERNVL_E2E_KEEP'] === '1';
+
 export class World {
   readonly directory: string;
   readonly lab: Lab;
@@ -37,6 +41,8 @@ export class World {
   private constructor(directory: string) {
     this.directory = directory;
     this.lab = new Lab(join(directory, 'cluster'), {
+      // Whatever becomes of this process, the cluster ends with it.
+      ...(!KEEP && { OWNER_PID: String(process.pid) }),
       NODE_NAMES: 'node-a node-b',
       GPUS: '0',
       // A router or operator pod of a lost node is replaced after so long, not after five minutes.
@@ -50,16 +56,13 @@ export class World {
 
   /** Starts the cluster with the demo checkpoint on its nodes and our images in them. */
   static async start(): Promise<World> {
-    for (const archive of ARCHIVES)
-      if ((await stat(archive).catch(() => undefined)) === undefined)
-        throw new Error(`${archive} is missing: run sh scripts/build-images.sh --local`);
     const directory = await mkdtemp(join(tmpdir(), 'internvl-e2e-'));
     const world = new World(directory);
     try {
       const models = join(directory, 'files/internvl');
       await mkdir(models, { recursive: true });
       await cp(join(ROOT, 'examples/demo-model'), join(models, 'demo-model'), { recursive: true });
-      await world.lab.up();
+      await Promise.all([world.lab.up(), buildImages()]);
       await world.lab.loadImages(ARCHIVES);
       return world;
     } catch (error) {
@@ -118,4 +121,9 @@ export class World {
   async picture(): Promise<Buffer> {
     return await readFile(PICTURE);
   }
+}
+
+/** The images of this clone as it is; seconds where they are up to date. */
+async function buildImages(): Promise<void> {
+  await command('bash', [join(ROOT, 'scripts/build-images.sh'), '--local']);
 }
