@@ -1,6 +1,6 @@
 // What a failed write means for the reconcile that made it.
 import { API_VERSION, KIND } from './api.ts';
-import { ApiError, isConflict } from './kube/errors.ts';
+import { ApiError, isConflict, isNamespaceTerminating } from './kube/errors.ts';
 import type { Key } from './kube/object.ts';
 import type { ChildObject } from './observed.ts';
 
@@ -52,12 +52,6 @@ export function classify(error: unknown): Refusal {
   if (error.status === 500 && error.message.includes('webhook')) return 'refused';
   const refused = error.status >= 400 && error.status < 500 && error.status !== 401 && error.status !== 408;
   return refused && error.status !== 429 ? 'refused' : 'transient';
-}
-
-function isNamespaceTerminating(error: ApiError): boolean {
-  const causes = error.details?.causes ?? [];
-  if (causes.some(({ reason }) => reason === 'NamespaceTerminating')) return true;
-  return error.status === 404 && error.details?.kind === 'namespaces';
 }
 
 /** Throws NameCollision or LeftOver unless `object` is controlled by the deployment with this uid and name. */

@@ -93,6 +93,13 @@ export function isGone(error: unknown): error is ApiError {
   );
 }
 
+/** The object's namespace is going away, or gone. */
+export function isNamespaceTerminating(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  if (error.details?.causes?.some(({ reason }) => reason === 'NamespaceTerminating')) return true;
+  return error.status === 404 && error.details?.kind === 'namespaces';
+}
+
 /** Whatever was thrown, as an Error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -3,7 +3,7 @@
 import type { ApiClient } from './api-client.ts';
 import type { Clock } from './clock.ts';
 import { SYSTEM_CLOCK } from './clock.ts';
-import { asError, isNotFound } from './errors.ts';
+import { asError, isNamespaceTerminating, isNotFound } from './errors.ts';
 import { makeKey } from './identity.ts';
 import type { Log } from './log.ts';
 import { LruMap } from './lru.ts';
@@ -145,11 +145,11 @@ export class EventRecorder {
         await this.#write(told);
       } catch (error) {
         const { reason, message } = told;
-        this.#options.log.warn('could not write an event', {
-          reason,
-          message,
-          error: asError(error).message,
-        });
+        // `message` as a field would be joined to the log line's own.
+        const fields = { reason, event: message, error: asError(error).message };
+        // Nothing can be told in a namespace that is going away, and nobody is left to read it.
+        if (isNamespaceTerminating(error)) this.#options.log.debug('could not write an event', fields);
+        else this.#options.log.warn('could not write an event', fields);
       }
     }
     this.#writing = undefined;
