@@ -85,7 +85,7 @@ export function localise(plan: Plan, options: LocaliseOptions): LocalPlan {
   if (routerContainer === undefined) throw new Error('the planned router has no container');
   const targets = plan.create.flatMap(({ name, address }) => ['--replica', `${name}=${address}`]);
   const staticArgs = [...withoutDiscovery(routerContainer.args ?? []), ...targets];
-  const router = processOf({ ...routerContainer, args: staticArgs }, routerSpec, {
+  const router = processOf(Object.assign({}, routerContainer, { args: staticArgs }), routerSpec, {
     name: 'router',
     grpc: options.routerGrpc,
     metrics: options.routerMetrics,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { V1Pod } from '@kubernetes/client-node';
-import { routerPod } from '../test/support/simulated-cluster.ts';
+import { plain, routerPod } from '../test/support/simulated-cluster.ts';
 import { ANNOTATIONS, LABELS, ROUTER_ACKNOWLEDGED } from './api.ts';
 import { classify, type Group } from './group.ts';
 import { NOTHING_OBSERVED, type Observed, type ReplicaReport } from './observed.ts';
@@ -124,7 +124,10 @@ describe('the readiness gate', () => {
     [
       'hears nothing from a router that is not ready',
       {},
-      { ...routers(says('ready')), routerPods: [{ ...routerPod('router-a'), status: { phase: 'Running' } }] },
+      {
+        ...routers(says('ready')),
+        routerPods: [{ ...plain(routerPod('router-a')), status: { phase: 'Running' } }],
+      },
       undefined,
     ],
     [
@@ -182,8 +185,8 @@ describe('a drain', () => {
         ...routers(says('draining')),
         routerPods: [
           {
-            ...routerPod('router-a'),
-            metadata: { ...routerPod('router-a').metadata, deletionTimestamp: ago(0) },
+            ...plain(routerPod('router-a')),
+            metadata: { ...plain(routerPod('router-a').metadata), deletionTimestamp: ago(0) },
           } as unknown as V1Pod,
         ],
       },

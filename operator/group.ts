@@ -259,8 +259,9 @@ function messageOf(
     case 'Failed':
     case 'Backoff':
     case 'Down':
-      return '';
+      break;
   }
+  return '';
 }
 
 /** Its node is gone or not ready, and no router has its work done by it nevertheless. */

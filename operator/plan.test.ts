@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { V1ConfigMap } from '@kubernetes/client-node';
 import { aDeployment, PLAN_CONFIG } from '../test/support/deployment.ts';
-import { SimulatedCluster, withSpec } from '../test/support/simulated-cluster.ts';
+import { plain, SimulatedCluster, withSpec } from '../test/support/simulated-cluster.ts';
 import { aWorld, reconcile, settle } from '../test/support/simulated-world.ts';
 import { ANNOTATIONS, LABELS } from './api.ts';
 import { NOTHING_OBSERVED, type ChildObject, type Observed } from './observed.ts';
@@ -130,7 +130,7 @@ describe('the plan for one that serves', () => {
     ],
   ] as const)('touches no pod for a change of %s', (_, change) => {
     const { cluster, deployment } = serving();
-    const planned = plan(withSpec(deployment, change as never), cluster.observed(), PLAN_CONFIG, cluster.now);
+    const planned = plan(withSpec(deployment, change), cluster.observed(), PLAN_CONFIG, cluster.now);
     expect(planned).toMatchObject({ create: [], remove: [], drain: [] });
   });
 
@@ -233,7 +233,7 @@ describe('the plan for one that serves', () => {
 function oldRevision(revision: string, age: number): V1ConfigMap {
   const [configMap] = fresh().apply as unknown as V1ConfigMap[];
   return {
-    ...configMap,
+    ...plain(configMap),
     metadata: {
       name: `demo-${revision}`,
       labels: { [LABELS.revision]: revision },

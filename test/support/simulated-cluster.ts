@@ -441,7 +441,7 @@ export class SimulatedCluster {
 }
 
 /** The client's models are classes by type alone. */
-function plain<T extends object>(model: T | undefined): { [K in keyof T]: T[K] } {
+export function plain<T extends object>(model: T | undefined): { [K in keyof T]: T[K] } {
   return model ?? ({} as T);
 }
 
