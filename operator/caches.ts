@@ -255,10 +255,13 @@ function kindKey({ apiVersion, kind }: Pick<Resource, 'apiVersion' | 'kind'>): s
 }
 
 function observedNode(node: V1Node): ObservedNode {
+  const condition = node.status?.conditions?.find(({ type }) => type === 'Ready');
+  const ready = condition?.status === 'True';
+  const since = Date.parse(String(condition?.lastTransitionTime));
   return {
-    ready:
-      node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false,
+    ready,
     schedulable: node.spec?.unschedulable !== true,
+    ...(!ready && Number.isFinite(since) && { notReadySince: since }),
   };
 }
 

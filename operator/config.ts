@@ -55,7 +55,7 @@ export const USAGE = `usage: operator/main.ts --runtime-image IMAGE --router-ima
   --kubeconfig FILE            how to reach the API server (in-cluster, $KUBECONFIG or ~/.kube/config)
   --concurrency N              deployments reconciled at once (4)
   --placement-timeout-ms N     time for a group to find a place before what is placed of it is released (30000)
-  --node-lost-timeout-ms N     time a node may be not ready before its groups are replaced (0)
+  --node-lost-timeout-ms N     time a node may be not ready before its groups are replaced (10000)
   --network-policy true|false  make NetworkPolicies for ranks and routers (true)
   --leader-elect true|false    act only while holding the Lease (true)
   --lease-namespace NS         namespace of the Lease ($POD_NAMESPACE, or default)
@@ -143,7 +143,7 @@ export function parseConfig(
       runtimeImage: read.required('runtime-image', 'IMAGE'),
       routerImage: read.required('router-image', 'IMAGE'),
       placementTimeoutMs: read.count('placement-timeout-ms', 30_000, 1000),
-      nodeLostTimeoutMs: read.count('node-lost-timeout-ms', 0, 0),
+      nodeLostTimeoutMs: read.count('node-lost-timeout-ms', 10_000, 0),
       networkPolicy: read.flag('network-policy', true),
     }),
     concurrency: read.count('concurrency', 4, 1),

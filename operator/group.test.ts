@@ -3,11 +3,13 @@ import type { V1Pod } from '@kubernetes/client-node';
 import { plain, routerPod } from '../test/support/simulated-cluster.ts';
 import { ANNOTATIONS, LABELS, ROUTER_ACKNOWLEDGED } from './api.ts';
 import { classify, type Group } from './group.ts';
-import { NOTHING_OBSERVED, type Observed, type ReplicaReport } from './observed.ts';
+import { NOTHING_OBSERVED, type Observed, type ObservedNode, type ReplicaReport } from './observed.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const ago = (ms: number): string => new Date(NOW - ms).toISOString();
 const UP = { ready: true, schedulable: true };
+const down = (ms: number) =>
+  ['n1', { ready: false, schedulable: true, notReadySince: NOW - ms }] satisfies [string, ObservedNode];
 
 interface Parts {
   readonly rank?: number;
@@ -69,6 +71,7 @@ function classified(pods: readonly V1Pod[], parts: Partial<Observed> = {}): Grou
     observed,
     podsOf: () => 2,
     placementTimeoutMs: 30_000,
+    nodeLostTimeoutMs: 10_000,
     drainTimeoutMs: 20_000,
     now: NOW,
   });
@@ -236,10 +239,22 @@ describe('a group fails', () => {
       undefined,
     ],
     [
-      'when its node is not ready',
+      'when its node has not been ready for long enough',
       both(),
-      { nodes: new Map([['n1', { ready: false, schedulable: true }]]) },
+      { nodes: new Map<string, ObservedNode>([down(10_000), ['n2', UP]]) },
       'nodeLost',
+    ],
+    [
+      'not when its node has only just been heard of no more',
+      both(),
+      { nodes: new Map<string, ObservedNode>([down(9_000), ['n2', UP]]) },
+      undefined,
+    ],
+    [
+      'not when no node is ready: it is the API server that was away',
+      both(),
+      { nodes: new Map<string, ObservedNode>([down(60_000), ['n2', { ready: false, schedulable: true }]]) },
+      undefined,
     ],
     ['when its node is gone', both(), { nodes: new Map([['n2', UP]]) }, 'nodeLost'],
     [
@@ -252,7 +267,7 @@ describe('a group fails', () => {
     [
       'not when a router has its work done by it though its node seems lost',
       both({ gate: 'True' }),
-      { nodes: new Map([['n1', { ready: false, schedulable: true }]]), ...routers(says('ready')) },
+      { nodes: new Map<string, ObservedNode>([down(60_000), ['n2', UP]]), ...routers(says('ready')) },
       undefined,
     ],
   ] as const)('%s', (_, pods, parts, kind) => expect(classified(pods, parts).failure?.kind).toBe(kind));

@@ -62,6 +62,8 @@ export interface Group {
   /** Since when routers have acknowledged it without a failure, 0 = never. */
   readonly acknowledgedAt: number;
   readonly containersReady: boolean;
+  /** Routers' last word on it was good; while it drains that word stands. */
+  readonly acknowledged: boolean;
   /** Routers send it work: containers ready, acknowledged, not draining. */
   readonly ready: boolean;
   /** The gate condition to be written; undefined = it stands as it should. */
@@ -75,6 +77,8 @@ export interface Group {
   readonly drainDeadline: number;
   readonly cordoned: boolean;
   readonly lost: boolean;
+  /** When it will count as lost if its node stays as it is, 0 = not by the passing of time. */
+  readonly lostDeadline: number;
   readonly cannotStart:
     { readonly rank: number; readonly reason: string; readonly message: string } | undefined;
   /** What the scheduler lacks, of the first rank without a place. */
@@ -98,6 +102,8 @@ export interface GroupContext {
   /** Pods of a whole group of a revision; undefined where its template is gone. */
   readonly podsOf: (revision: string) => number | undefined;
   readonly placementTimeoutMs: number;
+  /** How long a node may be not ready before its groups are given up. */
+  readonly nodeLostTimeoutMs: number;
   readonly drainTimeoutMs: number;
   readonly now: number;
 }
@@ -132,7 +138,8 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
   const terminating = pods.every(isTerminating);
   const born = Math.min(...pods.map((pod) => createdAt(pod) || context.now));
   const nodes = pods.flatMap((pod) => (isPlaced(pod) ? [pod.spec?.nodeName ?? ''] : []));
-  const lost = pods.some((pod) => isLost(pod, name, leader, context));
+  const lossTimes = pods.flatMap((pod) => lossTime(pod, name, leader, context) ?? []);
+  const lost = lossTimes.some((time) => time <= context.now);
   const reports = reportsOf(name, leader, context.observed);
   const gate = leader === undefined ? undefined : gateFor(leader, reports, context.now);
   const acknowledged = (gate ?? gateOf(leader))?.status === 'True';
@@ -157,11 +164,13 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
     createdAt: born,
     acknowledgedAt: timeOf(gateOf(leader)?.lastProbeTime),
     containersReady: ready,
+    acknowledged,
     ready: ready && acknowledged && drainSince === undefined && !lost,
     gate,
     drainSince,
     cordoned: nodes.some((node) => context.observed.nodes.get(node)?.schedulable === false),
     lost,
+    lostDeadline: lost || lossTimes.length === 0 ? 0 : Math.min(...lossTimes),
     cannotStart: blocked,
     unschedulable:
       waiting === undefined || unplaced === undefined
@@ -264,17 +273,25 @@ function messageOf(
   return '';
 }
 
-/** Its node is gone or not ready, and no router has its work done by it nevertheless. */
-function isLost(pod: V1Pod, group: string, leader: V1Pod | undefined, context: GroupContext): boolean {
+/**
+ * From when on a pod counts as lost with its node, if all stays as it is: its node is gone or has not been ready for long enough, and no router has its
+ * work done by it nevertheless. When no node is ready, it was the API server that did not hear from them, and nothing is lost.
+ */
+function lossTime(
+  pod: V1Pod,
+  group: string,
+  leader: V1Pod | undefined,
+  context: GroupContext,
+): number | undefined {
   const { nodes } = context.observed;
-  if (!isPlaced(pod) || nodes.size === 0) return false;
+  if (!isPlaced(pod) || [...nodes.values()].every(({ ready }) => !ready)) return undefined;
   const node = nodes.get(pod.spec?.nodeName ?? '');
-  if (node === undefined) {
-    const bound = timeOf(conditionOf(pod, 'PodScheduled')?.lastTransitionTime) || createdAt(pod);
-    if (context.now - bound < NODE_GRACE_MS) return false;
-  } else if (node.ready) return false;
+  if (node?.ready === true) return undefined;
   const says = reportsOf(group, leader, context.observed).filter(({ live }) => live);
-  return !says.some(({ replica }) => replica?.state === 'ready');
+  if (says.some(({ replica }) => replica?.state === 'ready')) return undefined;
+  if (node !== undefined) return (node.notReadySince ?? 0) + context.nodeLostTimeoutMs;
+  const bound = timeOf(conditionOf(pod, 'PodScheduled')?.lastTransitionTime) || createdAt(pod);
+  return bound + NODE_GRACE_MS;
 }
 
 interface RouterSays {

@@ -21,6 +21,8 @@ export interface ChildObject {
 export interface ObservedNode {
   /** Condition Ready is True. */
   readonly ready: boolean;
+  /** Since when it is not, in ms. */
+  readonly notReadySince?: number;
   /** Not cordoned. */
   readonly schedulable: boolean;
 }

@@ -42,6 +42,7 @@ export interface PlanConfig {
   readonly routerImage: string;
   /** How long a group may wait for a place before what it holds is released, or the rollout goes on without a surge. */
   readonly placementTimeoutMs: number;
+  /** How long a node may be not ready before its groups are replaced: kubelets that could not reach the API server are heard of again by then. */
   readonly nodeLostTimeoutMs: number;
   readonly networkPolicy: boolean;
 }
@@ -100,6 +101,7 @@ export function plan(
     observed,
     podsOf: (revision) => revisions.podCount(revision),
     placementTimeoutMs: config.placementTimeoutMs,
+    nodeLostTimeoutMs: config.nodeLostTimeoutMs,
     drainTimeoutMs,
     now,
   });
@@ -161,7 +163,8 @@ export function plan(
   const apply = [...revisions.applied(), ...children(deployment, config)];
   const wantedClaims = new Set([...groups, ...create].map(({ name }) => name));
   const prune = [...revisions.unused(kept), ...unusedChildren(observed, apply, wantedClaims)];
-  const deadlines = [...decision.deadlines, ...writes.deadlines, ...overdueTimes(groups, now)];
+  const losses = groups.flatMap(({ lostDeadline }) => (lostDeadline > now ? [lostDeadline] : []));
+  const deadlines = [...decision.deadlines, ...writes.deadlines, ...overdueTimes(groups, now), ...losses];
   return {
     revision: revisions.current,
     apply,

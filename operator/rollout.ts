@@ -251,12 +251,15 @@ function keepBest(
   return { kept: best.slice(0, count), excess: best.slice(count) };
 }
 
-/** A group that drains for its own sake comes back when it is wanted, before one that is not there yet. */
+/**
+ * A group that drains for its own sake comes back when it is wanted, before one that is not there yet. Of two that routers have given up, the one that
+ * drains goes on doing so: otherwise they would change places for ever.
+ */
 function value(group: Group): number {
-  if (group.ready) return 4;
-  if (group.drainSince !== undefined && isWorthKeeping(group)) return 3;
-  if (isWorthKeeping(group)) return 2;
-  return group.containersReady ? 1 : 0;
+  if (group.ready) return 5;
+  const draining = group.drainSince !== undefined;
+  if (isWorthKeeping(group)) return draining ? (group.acknowledged ? 4 : 2) : 3;
+  return group.containersReady && !draining ? 1 : 0;
 }
 
 function byAge(a: Group, b: Group): number {

@@ -102,6 +102,9 @@ export function checkCount(world: World, allowed: number): void {
 
 /** Steps until the plan is empty and stays so; false when that never happens. */
 export function settle(world: World, minutes: number): boolean {
+  // What was on nodes that were not ready takes part again, and may first have to drain.
+  const settling = 60_000 / STEP_MS;
+  const before = world.cluster.groups().size;
   for (let still = 0, step = 0; step < (minutes * 60_000) / STEP_MS; step++) {
     world.cluster.tick(STEP_MS);
     const planned = reconcile(world);
@@ -109,7 +112,7 @@ export function settle(world: World, minutes: number): boolean {
       isEmpty(planned) && world.cluster.readyGroups().length === world.deployment.spec.replicas
         ? still + 1
         : 0;
-    checkCount(world, world.deployment.spec.replicas + 1);
+    checkCount(world, Math.max(world.deployment.spec.replicas + 1, step < settling ? before : 0));
     if (still > 20) return true;
   }
   return false;

@@ -122,7 +122,7 @@ describe('the chart', () => {
         runtimeImage: 'localhost/internvl-runtime:0.1.0',
         routerImage: 'localhost/internvl-operator:0.1.0',
         placementTimeoutMs: 30_000,
-        nodeLostTimeoutMs: 0,
+        nodeLostTimeoutMs: 10_000,
         networkPolicy: true,
       },
       metricsListen: '0.0.0.0:8080',
