@@ -33,9 +33,12 @@ export class OperatorProcess {
       process.execPath,
       [
         program,
-        ...['--kubeconfig', kubeconfig, '--runtime-image', 'localhost/internvl-runtime:bench'],
-        ...['--router-image', 'localhost/internvl-operator:bench', '--identity', 'bench'],
-        ...['--metrics-listen', METRICS, '--health-listen', HEALTH],
+        `--kubeconfig=${kubeconfig}`,
+        '--runtime-image=localhost/internvl-runtime:bench',
+        '--router-image=localhost/internvl-operator:bench',
+        '--identity=bench',
+        `--metrics-listen=${METRICS}`,
+        `--health-listen=${HEALTH}`,
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_ENV: 'production' } },
     );

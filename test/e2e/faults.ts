@@ -2,7 +2,7 @@
 
 import { expect } from 'vitest';
 import { summary } from '../support/traffic.ts';
-import { conditionLines, groupOf, identities, nodesOfGroups, type Pod } from './demo.ts';
+import { condition, groupOf, identities, nodesOfGroups, type Pod } from './demo.ts';
 import type { ApiObject } from './kubernetes.ts';
 import { operatorPods } from './serving.ts';
 import type { World } from './world.ts';
@@ -10,6 +10,17 @@ import type { World } from './world.ts';
 interface Status {
   readonly lastFailure?: { readonly group: string; readonly rank: number; readonly exitCode?: number };
   readonly groups?: readonly { readonly name: string; readonly restarts: number; readonly ready: boolean }[];
+}
+
+/** The condition Degraded with this reason, whenever it shows from now on; it may show for a moment only. */
+function toldDegraded({ demo }: World, reason: string): Promise<ReturnType<typeof condition>> {
+  const told = demo.until(`Degraded to tell of ${reason}`, (deployment) => {
+    const degraded = condition(deployment, 'Degraded');
+    return degraded?.reason === reason ? degraded : undefined;
+  });
+  // It is awaited later, or never when the step fails before.
+  told.catch(() => undefined);
+  return told;
 }
 
 /** `kill -9` of rank 1: its group is made again as one, the status has the evidence, and the other group serves on. */
@@ -22,6 +33,7 @@ export async function killRank(world: World, mark: string): Promise<void> {
   const others = before.filter((pod) => groupOf(pod) !== group);
   const lost = new Set(before.filter((pod) => groupOf(pod) === group).map(({ metadata }) => metadata.uid));
 
+  const told = toldDegraded(world, 'ReplicaFailed');
   expect(await lab.killPodProcesses(victim.metadata.name)).toBeGreaterThan(0);
   const killedAt = Date.now();
   // Answers come from the other replica, now and not only after the restart.
@@ -32,7 +44,9 @@ export async function killRank(world: World, mark: string): Promise<void> {
       pods.filter((pod) => groupOf(pod) === group && !lost.has(pod.metadata.uid)).length === 2 &&
       !pods.some(({ metadata }) => lost.has(metadata.uid)),
   );
+  expect((await told)?.message).toMatch(new RegExp(`${group}.*rank 1.*137`));
   const deployment = await demo.ready(2);
+  expect(condition(deployment, 'Degraded')).toMatchObject({ status: 'False', reason: 'AsExpected' });
   const status = deployment.status as Status;
   expect(status.lastFailure).toMatchObject({ group, rank: 1, exitCode: 137 });
   expect(status.groups?.find(({ name }) => name === group)).toMatchObject({ restarts: 1, ready: true });
@@ -59,13 +73,10 @@ export async function loseNode(world: World, node: string): Promise<void> {
     before.filter(({ spec }) => spec?.nodeName === node).map(({ metadata }) => metadata.uid),
   );
 
+  const told = toldDegraded(world, 'NodeLost');
   await lab.killNode(node);
   await kubernetes.kubectl('wait', `node/${node}`, '--for=condition=Ready=Unknown', '--timeout=60s');
-  const told = await demo.until('the lost node to be told of', (seen) => {
-    const text = `${conditionLines(seen)}\n${JSON.stringify(seen.status)}`;
-    return text.includes(node) || (seen.status as Status).lastFailure !== undefined ? text : undefined;
-  });
-  expect(told).not.toBe('');
+  expect((await told)?.message).toContain(`node ${node} is not ready or gone`);
   await demo.untilPods(
     'all groups on the node that is left',
     (pods) => {
@@ -108,7 +119,7 @@ export async function restartApiServer(world: World, mark: string): Promise<void
   await kubernetes.until<ApiObject, true>('the API server', '/api/v1/namespaces', () => true);
   await kubernetes.until<Pod & ApiObject, true>('the nodes to be Ready', '/api/v1/nodes', (nodes) =>
     nodes.every(({ status }) =>
-      status?.conditions?.some((one) => one.type === 'Ready' && (one.status as string) === 'True'),
+      status?.conditions?.some((one) => one.type === 'Ready' && one.status === 'True'),
     ),
   );
   await demo.ready(2);

@@ -15,6 +15,13 @@ export async function inventory(kubernetes: Kubernetes): Promise<Set<string>> {
   return new Set(text.split('\n').filter((line) => line !== ''));
 }
 
-export function difference(now: ReadonlySet<string>, before: ReadonlySet<string>): string[] {
-  return [...now].filter((name) => !before.has(name)).toSorted();
+/** What is there now and was not before, outside of the given namespaces, where other things come and go. */
+export function difference(
+  now: ReadonlySet<string>,
+  before: ReadonlySet<string>,
+  except: readonly string[],
+): string[] {
+  return [...now]
+    .filter((name) => !before.has(name) && !except.some((namespace) => name.includes(` ${namespace}/`)))
+    .toSorted();
 }

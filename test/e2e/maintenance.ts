@@ -27,6 +27,8 @@ export async function drainNode(world: World, node: string, mark: string): Promi
     },
     200_000,
   );
+  // It is awaited later, or never when the step fails before.
+  watching.catch(() => undefined);
   await lab.run(
     'kubectl',
     ['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=150s'],
@@ -63,8 +65,17 @@ export async function upgrade(world: World, mark: string): Promise<void> {
   await lab.run(
     'helm',
     [
-      ...['upgrade', RELEASE, chart, '--namespace', SYSTEM, '--reuse-values', '--wait', '--timeout', '120s'],
-      ...['--set', 'podAnnotations.upgraded=yes'],
+      'upgrade',
+      RELEASE,
+      chart,
+      '--namespace',
+      SYSTEM,
+      '--reuse-values',
+      '--wait',
+      '--timeout',
+      '120s',
+      '--set',
+      'podAnnotations.upgraded=yes',
     ],
     { timeoutMs: 130_000 },
   );
@@ -107,13 +118,21 @@ export async function deleteDeployment(world: World, before: ReadonlySet<string>
   await world.kubernetes.kubectl('delete', DEPLOYMENT, '--wait', '--timeout=60s');
   await world.demo.untilPods('no rank pods', (pods) => pods.length === 0);
   await world.kubernetes.kubectl('delete', 'pvc/demo-checkpoints', 'pv/demo-checkpoints', '--wait=true');
-  await eventually('nothing to be left of the deployment', async () => {
-    const left = difference(await inventory(world.kubernetes), before);
+  await nothingLeft(world, before, ['kube-system', SYSTEM]);
+}
+
+/** Waits until nothing is there that was not before: garbage is collected in its own time. */
+async function nothingLeft(
+  { kubernetes }: World,
+  before: ReadonlySet<string>,
+  except: readonly string[],
+): Promise<void> {
+  let left: readonly string[] = [];
+  await eventually('nothing to be left', async () => {
+    left = difference(await inventory(kubernetes), before, except);
     return left.length === 0 ? true : undefined;
-  }).catch(async (error: unknown) => {
-    throw new Error(`left: ${difference(await inventory(world.kubernetes), before).join(', ')}`, {
-      cause: error,
-    });
+  }).catch((error: unknown) => {
+    throw new Error(`left: ${left.join(', ')}`, { cause: error });
   });
 }
 
@@ -125,16 +144,11 @@ export async function uninstall(world: World, before: ReadonlySet<string>): Prom
   });
   await kubernetes.kubectl('delete', 'namespace', SYSTEM, '--wait', '--timeout=60s');
   // The chart keeps the CRD, and with it what users made; whoever wants it gone says so.
-  await kubernetes.kubectl('delete', 'crd/internvldeployments.internvl.dev', '--ignore-not-found', '--wait');
+  await kubernetes.kubectl('delete', 'crd/internvldeployments.internvl.dev', '--wait');
   await kubernetes.until<ApiObject, true>(
     'no pods of the operator',
     `/api/v1/namespaces/${SYSTEM}/pods`,
     (pods) => (pods.length === 0 ? true : undefined),
   );
-  await eventually('nothing to be left of the release', async () => {
-    const left = difference(await inventory(kubernetes), before);
-    return left.length === 0 ? true : undefined;
-  }).catch(async (error: unknown) => {
-    throw new Error(`left: ${difference(await inventory(kubernetes), before).join(', ')}`, { cause: error });
-  });
+  await nothingLeft(world, before, ['kube-system']);
 }

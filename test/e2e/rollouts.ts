@@ -12,7 +12,7 @@ function revisionOf(pod: Pod): string {
 }
 
 function currentRevision(deployment: Deployment): string {
-  return (deployment.status as { readonly currentRevision?: string } | undefined)?.currentRevision ?? '';
+  return deployment.status?.currentRevision ?? '';
 }
 
 /** Every state that the status goes through until `replicas` of one revision are ready; `watched` sees them all. */

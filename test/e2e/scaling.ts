@@ -43,13 +43,32 @@ export async function scaleByAutoscaler(world: World, mark: string): Promise<voi
   const { lab, kubernetes, demo, directory } = world;
   const [key, cert] = [join(directory, 'metrics.key'), join(directory, 'metrics.crt')];
   await lab.run('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
-    ...['-subj', '/CN=metrics', '-keyout', key, '-out', cert],
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-days',
+    '2',
+    '-subj',
+    '/CN=metrics',
+    '-keyout',
+    key,
+    '-out',
+    cert,
   ]);
   const server = lab.start(process.execPath, [
     join(ROOT, 'test/support/metrics-api.ts'),
-    ...['--kubeconfig', lab.kubeconfig, '--key', key, '--cert', cert],
-    ...['--listen', `${METRICS_ADDRESS}:${METRICS_PORT}`],
+    '--kubeconfig',
+    lab.kubeconfig,
+    '--key',
+    key,
+    '--cert',
+    cert,
+    '--listen',
+    `${METRICS_ADDRESS}:${METRICS_PORT}`,
   ]);
   let log = '';
   server.stderr?.on('data', (chunk: Buffer) => (log += chunk.toString()));

@@ -25,7 +25,7 @@ export class Steps {
 
   step(name: string, body: () => Promise<void>, timeoutMs = 240_000): void {
     it(name, { timeout: timeoutMs }, async (context) => {
-      if (this.broken) return context.skip('a step before it failed');
+      if (this.broken) context.skip('a step before it failed');
       const begin = performance.now();
       let passed = false;
       this.#before(name);

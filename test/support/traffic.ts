@@ -150,7 +150,7 @@ export class Traffic {
   }
 
   #wake(): void {
-    for (const wake of [...this.#watchers]) wake();
+    for (const wake of Array.from(this.#watchers)) wake();
   }
 }
 
