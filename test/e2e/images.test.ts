@@ -62,9 +62,8 @@ describe('images built without pulls', () => {
   });
 
   it('reads pictures and loads a model until it serves', async () => {
-    const sharp =
-      "const { default: sharp } = await import('/opt/internvl/node_modules/sharp/lib/index.js'); console.log(sharp.format.webp.id)";
-    expect((await inside('runtime', 'node', '--input-type=module', '-e', sharp)).stdout).toBe('webp\n');
+    const sharp = "console.log(require('/opt/internvl/node_modules/sharp').format.webp.id)";
+    expect(await inside('runtime', 'node', '-e', sharp)).toMatchObject({ stdout: 'webp\n', code: 0 });
 
     const flags = {
       model: '/model',
