@@ -62,8 +62,7 @@ function isListSubset(desired: readonly unknown[], observed: readonly unknown[],
 function isEqualScalar(desired: unknown, observed: unknown): boolean {
   if (observed === undefined || observed === null) return false;
   const [a, b] = [quantityOf(desired), quantityOf(observed)];
-  if (a === undefined || b === undefined)
-    return typeof observed !== 'object' && String(desired) === String(observed);
+  if (a === undefined || b === undefined) return false;
   // Quantities are decimal: what differs by less than rounding is the same text written otherwise.
   return a === b || Math.abs(a - b) <= Math.abs(a) * 1e-12;
 }

@@ -25,7 +25,7 @@ function see(kind: string, metadata: Record<string, unknown>, rest: object = {})
     metadata: { namespace: 'a', resourceVersion: String(version), ...metadata },
     ...rest,
   };
-  const change = spec.store.set(spec.keep?.(object as never) ?? (object as never));
+  const change = spec.store.set(spec.keep?.(object) ?? object);
   if (change !== undefined) spec.onChange(change);
   return woken;
 }

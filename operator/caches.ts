@@ -206,9 +206,9 @@ export class Caches {
       resource: NODES,
       namespace: undefined,
       labelSelector: undefined,
-      store: this.#nodeStore as unknown as Store<Identified>,
-      keep: (object) => essentialsOfNode(object as V1Node),
-      onChange: (change) => this.#nodeChanged(change as Change<V1Node>),
+      store: this.#nodeStore,
+      keep: (object) => essentialsOfNode(object),
+      onChange: (change) => this.#nodeChanged(change),
     };
   }
 

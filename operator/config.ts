@@ -169,7 +169,7 @@ function readFlags(args: readonly string[]): {
       options: { ...options, namespace: { type: 'string', multiple: true } },
     });
     const { namespace, ...rest } = values;
-    return { values: rest as Partial<Record<Flag, string>>, namespaces: (namespace ?? []) as string[] };
+    return { values: rest, namespaces: namespace ?? [] };
   } catch (cause) {
     throw new ConfigError([(cause as Error).message], { cause });
   }

@@ -101,7 +101,7 @@ export class OperatorMetrics {
       registers,
     });
     active.set(controller, 0);
-    void new Gauge({
+    new Gauge({
       name: 'controller_runtime_max_concurrent_reconciles',
       help: 'Reconciles that may be under way at once',
       labelNames: ['controller'],
@@ -313,7 +313,6 @@ function groupsOf(status: Status): readonly ToldGroup[] {
 
 /** Not all groups are of the revision that is wanted. */
 function isRollingOut(status: Status): boolean {
-  const { replicas = 0, updatedReplicas = 0 } =
-    (status as { replicas?: number; updatedReplicas?: number } | undefined) ?? {};
+  const { replicas = 0, updatedReplicas = 0 } = status ?? {};
   return updatedReplicas < replicas;
 }

@@ -13,9 +13,17 @@ export interface ChildObject {
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
     readonly deletionTimestamp?: string;
-    readonly ownerReferences?: readonly { readonly uid: string; readonly controller?: boolean }[];
+    readonly ownerReferences?: readonly OwnerReference[];
   };
   readonly [field: string]: unknown;
+}
+
+export interface OwnerReference {
+  readonly uid: string;
+  readonly controller?: boolean;
+  readonly apiVersion?: string;
+  readonly kind?: string;
+  readonly name?: string;
 }
 
 export interface ObservedNode {

@@ -8,7 +8,7 @@ import { Caches } from './caches.ts';
 import type { OperatorConfig } from './config.ts';
 import { events } from './events.ts';
 import { notReady, serveHealth, unhealthy, type Watch } from './health.ts';
-import { ApiClient, type ListOptions, type WatchOptions } from './kube/api-client.ts';
+import { ApiClient, type ListOptions, type ListPage, type WatchOptions } from './kube/api-client.ts';
 import type { WatchEvent } from './kube/watch.ts';
 import { Controller } from './kube/controller.ts';
 import { isNotFound } from './kube/errors.ts';
@@ -241,7 +241,7 @@ function trimmed(
   keep: (object: Identified) => Identified,
 ): Pick<ApiClient, 'list' | 'watch'> {
   return {
-    list: async <T>(resource: Resource, options?: ListOptions) => {
+    list: async <T>(resource: Resource, options?: ListOptions): Promise<ListPage<T>> => {
       const page = await client.list<T>(resource, options);
       return { ...page, items: page.items.map((item) => keep(item as Identified) as T) };
     },

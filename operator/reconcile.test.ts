@@ -186,7 +186,7 @@ describe('names that are taken', () => {
       kind: 'Pod',
       metadata: { name, namespace: 'vision', uid: 'foreign' },
     };
-    other.cluster.put(foreign as never);
+    other.cluster.put(foreign);
     await converge(other, other.reconciler, false);
     expect(other.cluster.get('Pod', `vision/${name}`)?.metadata.uid).toBe('foreign');
     expect(conditionOf(other.cluster, 'Degraded')).toMatchObject({ reason: 'NameCollision' });

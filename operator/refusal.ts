@@ -59,9 +59,7 @@ export function mustControl(
   object: ChildObject,
   owner: { readonly uid: string; readonly name: string },
 ): void {
-  const references = object.metadata.ownerReferences as
-    | readonly { uid: string; controller?: boolean; kind?: string; name?: string; apiVersion?: string }[]
-    | undefined;
+  const references = object.metadata.ownerReferences;
   const controller = references?.find((reference) => reference.controller === true);
   if (controller?.uid === owner.uid) return;
   const { namespace, name } = object.metadata;

@@ -25,7 +25,7 @@ import { queryString, resourcePath } from './resource-path.ts';
 import type { WatchEvent } from './watch.ts';
 import { watchEvents } from './watch.ts';
 
-export type { ListOptions, Verb, WatchOptions } from './call-options.ts';
+export type { ListOptions, ListPage, Verb, WatchOptions } from './call-options.ts';
 
 export interface ApiClientOptions {
   readonly userAgent: string;

@@ -341,7 +341,7 @@ describe('the API server', () => {
     expect(stderr).toContain(rule);
   });
 
-  it.each(GOOD)('takes %s', async (_, spec, name) => {
+  it.each(GOOD.map(([what, spec, name]) => ({ what, spec, name })))('takes $what', async ({ spec, name }) => {
     expect(await apply(manifest(spec, name))).toMatchObject({ code: 0, stderr: '' });
   });
 

@@ -126,7 +126,7 @@ export class RecordedCluster {
         if (this.get(resource.kind, keyFor(object)) !== undefined)
           throw apiError(409, 'AlreadyExists', `${keyFor(object)} already exists`);
         const { apiVersion, kind } = resource;
-        return this.#returned<T>({ apiVersion, kind, ...object });
+        return this.#returned({ apiVersion, kind, ...object }) as unknown as T;
       }),
     apply: async <T extends Identified>(
       resource: Resource,
@@ -139,19 +139,23 @@ export class RecordedCluster {
           const before = this.get(resource.kind, keyFor(object));
           if (before === undefined && subresource !== undefined) this.#found(resource, keyFor(object));
           const { apiVersion, kind } = resource;
-          return this.#returned<T>(merged(before ?? { apiVersion, kind }, object) as T & { kind: string });
+          return this.#returned(merged(before ?? { apiVersion, kind }, object) as Stored) as unknown as T;
         },
       ),
     mergePatch: async <T>(resource: Resource, key: Key, patch: object) =>
-      this.#write({ verb: 'patch', kind: resource.kind, key }, () => this.#patch<T>(resource, key, patch)),
+      this.#write(
+        { verb: 'patch', kind: resource.kind, key },
+        () => this.#patch(resource, key, patch) as unknown as T,
+      ),
     strategicMergePatch: async <T>(
       resource: Resource,
       key: Key,
       patch: object,
       { subresource }: { subresource?: string | undefined },
     ) =>
-      this.#write({ verb: 'patch', kind: resource.kind, key, ...(subresource && { subresource }) }, () =>
-        this.#patch<T>(resource, key, patch),
+      this.#write(
+        { verb: 'patch', kind: resource.kind, key, ...(subresource && { subresource }) },
+        () => this.#patch(resource, key, patch) as unknown as T,
       ),
     remove: async (resource: Resource, key: Key, { uid }: { uid?: string | undefined }) =>
       this.#write(
@@ -161,7 +165,7 @@ export class RecordedCluster {
           if (uid !== undefined && object.metadata.uid !== uid)
             throw apiError(409, 'Conflict', 'another uid');
           const before = structuredClone(object);
-          if (resource.kind === 'Pod' && 'nodeName' in ((object['spec'] ?? {}) as object))
+          if (resource.kind === 'Pod' && Object.hasOwn(object['spec'] ?? {}, 'nodeName'))
             this.edit(resource.kind, key, ({ metadata }) => {
               metadata.deletionTimestamp ??= '2026-01-01T00:00:00Z';
             });
@@ -195,15 +199,15 @@ export class RecordedCluster {
     return object;
   }
 
-  #returned<T>(object: { kind: string } & Identified): T {
-    return structuredClone(this.put(object)) as T;
+  #returned(object: { kind: string } & Identified): Stored {
+    return structuredClone(this.put(object));
   }
 
-  #patch<T>(resource: Resource, key: Key, patch: object): T {
+  #patch(resource: Resource, key: Key, patch: object): Stored {
     const before = this.#found(resource, key);
     const uid = (patch as { metadata?: { uid?: string } }).metadata?.uid;
     if (uid !== undefined && uid !== before.metadata.uid) throw apiError(409, 'Conflict', 'another uid');
-    return this.#returned<T>(merged(before, patch) as Stored);
+    return this.#returned(merged(before, patch) as Stored);
   }
 }
 
