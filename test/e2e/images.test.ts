@@ -82,13 +82,14 @@ describe('images built without pulls', () => {
       detached: true,
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    const ended = once(rank, 'exit');
     const messages: string[] = [];
     for await (const line of createInterface({ input: rank.stdout })) {
       messages.push((JSON.parse(line) as { message: string }).message);
       if (messages.at(-1) === 'serving' || messages.at(-1) === 'fatal') break;
     }
     process.kill(-(rank.pid ?? 0), 'SIGTERM');
-    await once(rank, 'close');
+    await ended;
     expect(messages).toContain('loaded');
     expect(messages.at(-1)).toBe('serving');
   });
