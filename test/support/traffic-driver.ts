@@ -27,7 +27,7 @@ const { target, questions: file } = values;
 if (target === undefined || file === undefined) throw new Error('--target and --questions are needed');
 const questions = JSON.parse(readFileSync(file, 'utf8')) as readonly TrafficQuestion[];
 const pictures = new Map(questions.map(({ picture }) => [picture, readFileSync(picture)]));
-let stopped = false;
+const stopping = new AbortController();
 let sequence = 0;
 
 function say(line: TrafficLine): void {
@@ -101,7 +101,7 @@ async function work(): Promise<void> {
   const client = new InferenceClient(target ?? '', credentials.createInsecure(), {
     ...clientChannelOptions({ maxMessageBytes: 64 << 20, ownConnection: true }),
   });
-  while (!stopped) {
+  while (!stopping.signal.aborted) {
     const id = sequence++;
     const question = questions[id % questions.length];
     if (question === undefined) throw new RangeError('no questions');
@@ -111,5 +111,5 @@ async function work(): Promise<void> {
   client.close();
 }
 
-process.on('SIGTERM', () => (stopped = true));
+process.on('SIGTERM', () => stopping.abort());
 await Promise.all(Array.from({ length: Number(values.workers) }, work));
