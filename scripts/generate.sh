@@ -1,5 +1,5 @@
 #!/bin/sh
-# Regenerates gen/ from proto/ and crds/, and docs/api.md from crds/. With --check, fails when they are not what those say.
+# Regenerates gen/ from proto/ and crds/, and docs/api.md and the chart's copy of the CRD from crds/. With --check, fails when they are not what those say.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/node_modules/.bin:$PATH"
@@ -26,9 +26,15 @@ if [ "$out" != gen ]; then
   trap 'rm -rf "$out" "$api"' EXIT
 fi
 node tools/generate-api-docs.ts --out "$api"
+crd=helm/internvl-operator/files/internvldeployments.yaml
+[ "$out" != gen ] || cp crds/internvldeployments.yaml "$crd"
 if [ "$out" != gen ]; then
   diff "$api" docs/api.md || {
     echo 'generate: docs/api.md is out of date; run: npm run generate' >&2
+    exit 1
+  }
+  cmp crds/internvldeployments.yaml "$crd" >&2 || {
+    echo 'generate: the chart has another CRD; run: npm run generate' >&2
     exit 1
   }
   diff -r "$out" gen || {
