@@ -2,6 +2,7 @@
 import { describeError, createLogger } from '../rpc/log.ts';
 import { PortInUse } from '../rpc/bind-error.ts';
 import { ConfigError, parseConfig, USAGE, type OperatorConfig } from './config.ts';
+import { runOperator } from './operator.ts';
 
 function readConfig(): OperatorConfig {
   try {
@@ -26,7 +27,6 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 
 try {
-  const { runOperator } = await import('./operator.ts');
   const outcome = await runOperator(config, logger, stopping.signal);
   logger.info('stopped', { outcome });
   // Nothing may be left that could still write: a lost leader goes at once and starts anew.

@@ -1,5 +1,6 @@
 // What is seen of one deployment, as plain data: what the planner decides from and the status is told from. Tests write it as literals.
 import type { V1ConfigMap, V1Pod } from '@kubernetes/client-node';
+import type { ManagedFields } from './kube/managed-fields.ts';
 
 /** A child as it is in the cache, whatever its kind. */
 export interface ChildObject {
@@ -14,6 +15,8 @@ export interface ChildObject {
     readonly annotations?: Readonly<Record<string, string>>;
     readonly deletionTimestamp?: string;
     readonly ownerReferences?: readonly OwnerReference[];
+    /** Of what was read from the API server itself; caches leave it out. */
+    readonly managedFields?: readonly ManagedFields[];
   };
   readonly [field: string]: unknown;
 }

@@ -17,6 +17,7 @@ import type { Expectations } from './expectations.ts';
 import type { ApiClient } from './kube/api-client.ts';
 import { asError, isAlreadyExists, isConflict, isNotFound } from './kube/errors.ts';
 import { keyFor, makeKey } from './kube/identity.ts';
+import { countedAsApplied } from './kube/managed-fields.ts';
 import type { Log } from './kube/log.ts';
 import type { Key, Resource } from './kube/object.ts';
 import { CONFIG_MAPS, PODS } from './kube/resources.ts';
@@ -193,17 +194,48 @@ export class Pass {
       return mustControl(cached, this.#owner);
     }
     if (cached === undefined) {
-      // The cache holds what carries our label; the name may be taken by what does not.
-      const existing = await this.#getChild(resource, key);
-      if (existing !== undefined) mustControl(existing, this.#owner);
+      // By POST, which the API server refuses for a name that is taken: the cache holds only what carries our label, and no foreign object may be changed.
+      if (await this.#isCreated(resource, key, desired)) return;
     } else {
       mustControl(cached, this.#owner);
       // Once it is gone its event comes, and it is made again.
       if (cached.metadata.deletionTimestamp !== undefined || !needsApply(desired, cached)) return;
     }
+    const existing = await this.#getChild(resource, key);
+    // Gone since: its event comes.
+    if (existing === undefined) throw new LeftOver(object.kind, key);
+    mustControl(existing, this.#owner);
+    if (existing.metadata.deletionTimestamp !== undefined) return;
+    await this.#ownByApply(resource, key, existing);
     const options = { fieldManager: FIELD_MANAGER, force: true, signal: this.#signal };
     this.#wrote(resource, await this.#write(() => this.#options.writer.apply(resource, desired, options)));
-    this.#log(cached === undefined ? 'created' : 'applied', object.kind, key);
+    this.#log('applied', object.kind, key);
+  }
+
+  /** False when an object of that name exists. */
+  async #isCreated(resource: Resource, key: Key, object: ChildObject): Promise<boolean> {
+    const options = { fieldManager: FIELD_MANAGER, signal: this.#signal };
+    try {
+      this.#wrote(resource, await this.#write(() => this.#options.writer.create(resource, object, options)));
+      this.#log('created', resource.kind, key);
+      return true;
+    } catch (error) {
+      if (isAlreadyExists(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Before the first apply to an object that we made by POST: only what counts as applied goes away when it is no longer wanted. */
+  async #ownByApply(resource: Resource, key: Key, existing: ChildObject): Promise<void> {
+    const { uid, resourceVersion, managedFields = [] } = existing.metadata;
+    const entries = countedAsApplied(managedFields, FIELD_MANAGER);
+    if (entries === undefined) return;
+    const patch = { metadata: { uid, resourceVersion, managedFields: entries } };
+    const options = { fieldManager: FIELD_MANAGER, signal: this.#signal };
+    this.#wrote(
+      resource,
+      await this.#write(() => this.#options.writer.mergePatch(resource, key, patch, options)),
+    );
   }
 
   /** Rank pods and their claim; false when no further group should be tried. */
@@ -240,18 +272,12 @@ export class Pass {
   async #create(object: ChildObject): Promise<void> {
     const resource = resourceOf(object);
     const key = keyFor(object);
-    const options = { fieldManager: FIELD_MANAGER, signal: this.#signal };
-    try {
-      this.#wrote(resource, await this.#write(() => this.#options.writer.create(resource, object, options)));
-      this.#log('created', object.kind, key);
-    } catch (error) {
-      if (!isAlreadyExists(error)) throw error;
-      const existing = await this.#getChild(resource, key);
-      if (existing !== undefined) mustControl(existing, this.#owner);
-      // It is ours: the cache is behind, and what to do with it is decided when the cache has it.
-      if (existing !== undefined) this.#wrote(resource, existing);
-      throw new LeftOver(object.kind, key);
-    }
+    if (await this.#isCreated(resource, key, object)) return;
+    const existing = await this.#getChild(resource, key);
+    if (existing !== undefined) mustControl(existing, this.#owner);
+    // It is ours: the cache is behind, and what to do with it is decided when the cache has it.
+    if (existing !== undefined) this.#wrote(resource, existing);
+    throw new LeftOver(object.kind, key);
   }
 
   async #setCondition(pod: V1Pod, condition: V1PodCondition): Promise<void> {

@@ -86,7 +86,7 @@ async function bundleProgram(
     metafile: true,
     logLevel: 'error',
     external: UNBUNDLED,
-    plugins: [addressesOfSources],
+    plugins: [addressesOfSources, clusterAccessAlone],
     // CommonJS packages inside an ECMAScript module still call require.
     banner: {
       js: `${firstLine}import { createRequire as internvlCreateRequire } from 'node:module';
@@ -118,6 +118,34 @@ const addressesOfSources: Plugin = {
         .replaceAll('import.meta.dirname', `new URL('.', ${url}).pathname.slice(0, -1)`);
       return { contents, loader: 'ts' };
     });
+  },
+};
+
+/**
+ * Of client-node only the reading of kubeconfigs and credentials is used, a twentieth of it. Its modules only declare things, which its manifest does not
+ * say; and its HTTP client undici, loaded for proxies of calls that are never made through it, takes more memory than all of the operator's code.
+ */
+const clusterAccessAlone: Plugin = {
+  name: 'cluster-access-alone',
+  setup(building) {
+    const asked = Symbol('asked');
+    building.onResolve({ filter: /^(@kubernetes\/client-node$|\.)/ }, async (args) => {
+      if (args.pluginData === asked) return undefined;
+      if (args.path.startsWith('.') && !args.importer.includes('/@kubernetes/client-node/')) return undefined;
+      const { importer, resolveDir, kind, path } = args;
+      const resolved = await building.resolve(path, { importer, resolveDir, kind, pluginData: asked });
+      return { path: resolved.path, errors: resolved.errors, sideEffects: false };
+    });
+    building.onResolve({ filter: /^undici$/ }, ({ importer, path }) =>
+      importer.includes('/@kubernetes/client-node/')
+        ? { path, namespace: 'left-out', sideEffects: false }
+        : undefined,
+    );
+    building.onLoad({ filter: /^undici$/, namespace: 'left-out' }, () => ({
+      contents: `class LeftOut { constructor() { throw new Error('undici is left out of this program'); } }
+        export { LeftOut as Agent, LeftOut as ProxyAgent };
+        export const fetch = () => { throw new Error('undici is left out of this program'); };`,
+    }));
   },
 };
 

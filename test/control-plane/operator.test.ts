@@ -158,6 +158,30 @@ describe('a deployment', () => {
     });
   });
 
+  it('takes away from its children what it no longer wants, and nothing that others added', async () => {
+    const namespace = await plane.namespace();
+    await operator(namespace);
+    const router = routerName('demo');
+    const container = async () => {
+      const { spec } = (await read(plane, namespace, `deployment/${router}`)) as unknown as {
+        spec: { template: { spec: { containers: { resources: object }[] } } };
+      };
+      return spec.template.spec.containers[0];
+    };
+    await apply(namespace, 'demo', { replicas: 0, router: { resources: { limits: { memory: '1Gi' } } } });
+    await eventually(async () =>
+      expect(await container()).toMatchObject({ resources: { limits: { memory: '1Gi' } } }),
+    );
+    await kubectl(namespace, ['label', 'deployment', router, 'team=vision']);
+    for (const limits of [{ cpu: '2' }, { memory: '2Gi' }]) {
+      await apply(namespace, 'demo', { replicas: 0, router: { resources: { limits } } });
+      await eventually(async () => expect((await container())?.resources).toMatchObject({ limits }));
+      expect((await container())?.resources).toEqual({ limits });
+    }
+    const { metadata } = await read(plane, namespace, `deployment/${router}`);
+    expect(metadata.labels).toMatchObject({ team: 'vision' });
+  });
+
   it('is started as a group when somebody deletes one rank', async () => {
     const namespace = await plane.namespace();
     await operator(namespace);

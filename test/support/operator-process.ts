@@ -28,9 +28,10 @@ export interface OperatorProcess {
   stop(): Promise<void>;
 }
 
+/** `namespace` is what it watches; undefined = all, and its Lease is then where `flags` say. */
 export async function startOperator(
-  { kubeconfig }: ControlPlane,
-  namespace: string,
+  { kubeconfig }: Pick<ControlPlane, 'kubeconfig'>,
+  namespace: string | undefined,
   identity: string,
   flags: readonly string[] = [],
 ): Promise<OperatorProcess> {
@@ -39,16 +40,13 @@ export async function startOperator(
     MAIN,
     '--kubeconfig',
     kubeconfig,
-    '--namespace',
-    namespace,
+    ...(namespace === undefined ? [] : ['--namespace', namespace, '--lease-namespace', namespace]),
     '--runtime-image',
     'localhost/runtime:1',
     '--router-image',
     'localhost/router:1',
     '--identity',
     identity,
-    '--lease-namespace',
-    namespace,
     '--metrics-listen',
     '127.0.0.1:0',
     '--health-listen',
