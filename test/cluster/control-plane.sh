@@ -182,7 +182,7 @@ status() {
 }
 kwok_nodes() { # NODES GPUS
   local i
-  for i in $(seq "$1"); do sed -e "s/@NODE@/kwok-$i/g" -e "s/@GPUS@/$2/g" "$here/kwok-node.yaml"; done | kubectl apply --server-side -f - >/dev/null
+  for i in $(seq "$1"); do sed -e "1i ---" -e "s/@NODE@/kwok-$i/g" -e "s/@GPUS@/$2/g" "$here/kwok-node.yaml"; done | kubectl apply --server-side -f - >/dev/null
   start kwok --kubeconfig="$KUBECONFIG" --config="$here/kwok-stages.yaml" --manage-nodes-with-label-selector=type=kwok --node-lease-duration-seconds=200
 }
 
