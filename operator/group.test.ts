@@ -21,6 +21,8 @@ interface Parts {
   readonly deleted?: boolean;
   readonly state?: object;
   readonly age?: number;
+  /** How long it has had its place. */
+  readonly placed?: number;
 }
 
 function aPod({
@@ -32,11 +34,12 @@ function aPod({
   deleted,
   state,
   age = 3_600_000,
+  placed = age,
 }: Parts = {}): V1Pod {
   const conditions = [
     node === ''
       ? { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '0/2 nodes' }
-      : { type: 'PodScheduled', status: 'True', lastTransitionTime: ago(age) },
+      : { type: 'PodScheduled', status: 'True', lastTransitionTime: ago(placed) },
     { type: 'ContainersReady', status: up ? 'True' : 'False', lastTransitionTime: ago(age) },
     ...(gate ? [{ type: ROUTER_ACKNOWLEDGED, status: gate, lastProbeTime: ago(age) }] : []),
   ];
@@ -65,12 +68,13 @@ function aPod({
   } as unknown as V1Pod;
 }
 
-function classified(pods: readonly V1Pod[], parts: Partial<Observed> = {}): Group {
+function classified(pods: readonly V1Pod[], parts: Partial<Observed> = {}, avoids = false): Group {
   const observed = { ...NOTHING_OBSERVED, nodes: new Map([['n1', UP]]), pods, ...parts };
   const [group] = classify({
     observed,
     podsOf: () => 2,
     placementTimeoutMs: 30_000,
+    avoidsNodes: () => avoids,
     nodeLostTimeoutMs: 10_000,
     drainTimeoutMs: 20_000,
     now: NOW,
@@ -227,6 +231,12 @@ describe('a group fails', () => {
       'unplaced',
     ],
     [
+      'not when its first rank has only just found a place, however long it waited before',
+      both({ up: false, age: 90_000, placed: 1_000 }, { node: '', up: false, age: 90_000 }),
+      {},
+      undefined,
+    ],
+    [
       'not before the timeout',
       both({ up: false, age: 29_000 }, { node: '', up: false, age: 29_000 }),
       {},
@@ -271,6 +281,13 @@ describe('a group fails', () => {
       undefined,
     ],
   ] as const)('%s', (_, pods, parts, kind) => expect(classified(pods, parts).failure?.kind).toBe(kind));
+
+  it('when it keeps away from a node and finds no place elsewhere, so that the next attempt may go there', () => {
+    const nowhere = [{ node: '', up: false, age: 31_000 }] as const;
+    const pods = both(nowhere[0], nowhere[0]);
+    expect(classified(pods, {}, true).failure).toMatchObject({ kind: 'unplaced', reason: 'NoOtherPlace' });
+    expect(classified(pods).failure).toBeUndefined();
+  });
 
   it('no more once all its pods are being deleted', () => {
     const group = classified(both({ deleted: true, state: ended }, { deleted: true }));

@@ -84,6 +84,8 @@ export interface Group {
   /** What the scheduler lacks, of the first rank without a place. */
   readonly unschedulable: { readonly rank: number; readonly message: string } | undefined;
   readonly partlyPlaced: boolean;
+  /** By when it must have its places: counted anew from the first rank that found one, since the others are only then known to have a node to go to. */
+  readonly placementDeadline: number;
   /** What it waits for, in words; empty when Ready. */
   readonly message: string;
   readonly coldStart: ColdStart;
@@ -102,6 +104,8 @@ export interface GroupContext {
   /** Pods of a whole group of a revision; undefined where its template is gone. */
   readonly podsOf: (revision: string) => number | undefined;
   readonly placementTimeoutMs: number;
+  /** Whether the attempt with this name keeps away from nodes on which an earlier one found only a part of its places. */
+  readonly avoidsNodes: (name: string) => boolean;
   /** How long a node may be not ready before its groups are given up. */
   readonly nodeLostTimeoutMs: number;
   readonly drainTimeoutMs: number;
@@ -177,6 +181,7 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
         ? undefined
         : { rank: rankOf(waiting), message: unplaced },
     partlyPlaced,
+    placementDeadline: Math.max(born, firstPlacedAt(pods)) + context.placementTimeoutMs,
     coldStart: coldStartOf(pods, gate ?? gateOf(leader)),
     ...drainState(leader, ready || acknowledged, drainSince, reports, context),
   };
@@ -205,7 +210,7 @@ function failureOf(group: Unjudged, context: GroupContext): GroupFailure | undef
     const what = going.length > 0 ? `rank ${ranks}'s pod is being deleted` : "a rank's pod is gone";
     return { kind: 'deleted', reason: 'PodDeleted', message: `${what}, so the group cannot go on` };
   }
-  const late = context.now - group.createdAt >= context.placementTimeoutMs;
+  const late = context.now >= group.placementDeadline;
   if (late && (group.partlyPlaced || (group.missing > 0 && !group.containersReady))) {
     const lack = group.unschedulable?.message ?? `${group.missing} of its pods could not be created`;
     return {
@@ -214,6 +219,13 @@ function failureOf(group: Unjudged, context: GroupContext): GroupFailure | undef
       message: `only a part of the group found a place: ${lack}`,
     };
   }
+  // The node that is avoided may by now be the one with room.
+  if (late && group.unschedulable !== undefined && context.avoidsNodes(group.name))
+    return {
+      kind: 'unplaced',
+      reason: 'NoOtherPlace',
+      message: `no place was found elsewhere than on a node that had too few: ${group.unschedulable.message}`,
+    };
   return undefined;
 }
 
@@ -378,6 +390,12 @@ function drainState(
   const onlySilent = open.every(isSilent);
   const drained = open.length === 0 || (onlySilent && now >= settled);
   return { needsDrain, drained, drainDeadline: drained ? 0 : now < settled ? settled : deadline };
+}
+
+/** When the scheduler first found a place for one of them, 0 = for none. */
+function firstPlacedAt(pods: readonly V1Pod[]): number {
+  const times = pods.filter(isPlaced).map((pod) => trueSince(conditionOf(pod, 'PodScheduled')));
+  return times.length === 0 ? 0 : Math.min(...times);
 }
 
 function coldStartOf(pods: readonly V1Pod[], gate: V1PodCondition | undefined): ColdStart {

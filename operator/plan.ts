@@ -101,6 +101,7 @@ export function plan(
     observed,
     podsOf: (revision) => revisions.podCount(revision),
     placementTimeoutMs: config.placementTimeoutMs,
+    avoidsNodes: (name) => (ledger.groups.get(name)?.avoidNodes ?? []).length > 0,
     nodeLostTimeoutMs: config.nodeLostTimeoutMs,
     drainTimeoutMs,
     now,
@@ -468,7 +469,13 @@ function overdueTimes(groups: readonly Group[], now: number): number[] {
   return times.filter((time) => time > now);
 }
 
-/** The lowest indexes of a revision that nothing has: no pod, no group that waits, no claim. */
+/** Names have room for four digits. */
+const HIGHEST_INDEX = 9_999;
+
+/**
+ * The lowest indexes of a revision that nothing has: no pod, no group that waits, no claim. While a node is emptied they are above all that are in use:
+ * `kubectl drain` evicts by name, and would otherwise go on to evict the group that came in the place of the one that left.
+ */
 function* freeIndexes(
   revision: string,
   groups: readonly Group[],
@@ -482,7 +489,10 @@ function* freeIndexes(
     if (kind === 'ResourceClaim' && metadata.deletionTimestamp !== undefined && index !== undefined)
       taken.add(Number(index));
   }
-  for (let index = 0; ; index++) if (!taken.has(index)) yield index;
+  const isMoving = groups.some(({ cordoned }) => cordoned);
+  const above = isMoving ? Math.max(-1, ...taken) + 1 : 0;
+  const roomy = above + taken.size <= HIGHEST_INDEX;
+  for (let index = roomy ? above : 0; ; index++) if (!taken.has(index)) yield index;
 }
 
 /** Why no rank pod of this spec may be made. */

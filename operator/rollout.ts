@@ -173,8 +173,7 @@ export function decideRollout(input: RolloutInput): RolloutDecision {
 
   for (const group of input.live) {
     if (group.ready) continue;
-    if (group.unschedulable !== undefined || group.missing > 0)
-      deadlines.push(group.createdAt + input.placementTimeoutMs);
+    if (group.unschedulable !== undefined || group.missing > 0) deadlines.push(group.placementDeadline);
     if (group.acknowledgedAt === 0) deadlines.push(sinceOf(group, input) + input.progressDeadlineMs);
   }
   const drop = [
@@ -282,7 +281,7 @@ function isWithdrawn(group: Group, input: RolloutInput, stale: number, evidence:
     return false;
   if (input.live.length + input.vacating <= input.replicas) return false;
   const unplaced = group.unschedulable !== undefined || group.missing > 0;
-  return unplaced && input.now - group.createdAt >= input.placementTimeoutMs;
+  return unplaced && input.now >= group.placementDeadline;
 }
 
 function retryTime({ entry }: Slot): number {
