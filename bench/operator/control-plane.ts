@@ -1,7 +1,7 @@
 // The control plane and the fake nodes that the bench runs against, and what its audit log says of who asked for what.
 
 import { createReadStream } from 'node:fs';
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -13,12 +13,15 @@ import {
   programsDirectory,
   type ControlPlane,
 } from '../../test/support/control-plane.ts';
+import { cpuSecondsOf } from './operator-process.ts';
 
 const CRDS = fileURLToPath(new URL('../../crds/', import.meta.url));
 const NODES = 10;
 
 export interface BenchControlPlane extends ControlPlane {
   readonly directory: string;
+  /** Processor time so far, by program. */
+  cpuSeconds(): Promise<Map<string, number>>;
   stop(): Promise<void>;
 }
 
@@ -49,11 +52,18 @@ export async function startControlPlane(): Promise<BenchControlPlane> {
       const { code, stderr } = await plane.kubectl(args);
       if (code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${stderr}`);
     }
-    return { ...plane, directory, stop };
+    return { ...plane, directory, stop, cpuSeconds: () => programsCpuSeconds(join(directory, 'pids')) };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+async function programsCpuSeconds(pids: string): Promise<Map<string, number>> {
+  const seconds = new Map<string, number>();
+  for (const name of await readdir(pids))
+    seconds.set(name, await cpuSecondsOf(Number(await readFile(join(pids, name), 'utf8'))));
+  return seconds;
 }
 
 /** One request of the audit log. */

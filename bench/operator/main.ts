@@ -4,7 +4,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { cpus, availableParallelism } from 'node:os';
+import { cpus, availableParallelism, loadavg } from 'node:os';
 import { MANAGER } from '../../operator/api.ts';
 import { auditedCalls, startControlPlane, WRITES, type AuditedCall } from './control-plane.ts';
 import { Deployments } from './deployments.ts';
@@ -16,6 +16,7 @@ const { values } = parseArgs({
   options: {
     deployments: { type: 'string', default: '1000' },
     'rest-seconds': { type: 'string', default: '60' },
+    'node-flag': { type: 'string', multiple: true, default: [] },
     keep: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -23,7 +24,9 @@ const { values } = parseArgs({
 const count = Number(values.deployments);
 const restSeconds = Number(values['rest-seconds']);
 if (values.help || !Number.isInteger(count) || count < 1 || !(restSeconds > 0)) {
-  console.log('usage: npm run bench:operator [-- --deployments N] [--rest-seconds S] [--keep]');
+  console.log(
+    'usage: npm run bench:operator [-- --deployments N] [--rest-seconds S] [--node-flag FLAG]... [--keep]',
+  );
   process.exit(values.help ? 0 : 2);
 }
 const say = (text: string) => console.error(`bench: ${text}`);
@@ -42,21 +45,31 @@ try {
   const writesOf = (calls: readonly AuditedCall[]) =>
     calls.filter(({ verb, resource }) => WRITES.has(verb) && resource !== 'leases');
 
-  operator = new OperatorProcess(program, plane.kubeconfig, log);
+  operator = new OperatorProcess(program, plane.kubeconfig, log, values['node-flag']);
   await operator.ready();
   const empty = await operator.memory();
   routers.start();
   deployments.watch();
 
   say(`${count} deployments`);
+  const planeBefore = await plane.cpuSeconds();
+  const machineBefore = cpus();
   const ticker = setInterval(() => say(`${deployments.ready} ready`), 5000);
+  const loadBefore = loadavg()[0] ?? 0;
   const begin = performance.now();
   await deployments.create(count);
   const created = seconds(begin);
   await deployments.untilReady(count);
   const ready = seconds(begin);
   clearInterval(ticker);
+  const loadAfter = loadavg()[0] ?? 0;
   const readyCpu = await operator.cpuSeconds();
+  const planeAfter = await plane.cpuSeconds();
+  const planeCpu = [...planeAfter].map(([name, time]): [string, number] => [
+    name,
+    time - (planeBefore.get(name) ?? 0),
+  ]);
+  const busy = busySeconds(cpus()) - busySeconds(machineBefore);
   say(`all ready after ${ready.toFixed(1)} s`);
 
   await quiet(async () => writesOf(await operatorCalls()).length);
@@ -76,7 +89,7 @@ try {
   say('restart');
   await operator.stop();
   const restartFrom = Date.now();
-  operator = new OperatorProcess(program, plane.kubeconfig, log);
+  operator = new OperatorProcess(program, plane.kubeconfig, log, values['node-flag']);
   const restart = performance.now();
   await operator.ready();
   const synced = seconds(restart);
@@ -96,6 +109,10 @@ try {
       unit: '',
     },
     { what: "operator's processor time until all Ready", value: readyCpu, unit: 's' },
+    ...planeCpu
+      .toSorted(([, a], [, b]) => b - a)
+      .map(([name, time]): Figure => ({ what: `${name}'s in the same time`, value: time, unit: 's' })),
+    { what: 'of all processors in the same time, whoever used them', value: busy, unit: 's' },
     {
       what: `writes a minute at rest (Lease left out)`,
       value: (restWrites.length * 60) / restSeconds,
@@ -118,6 +135,8 @@ try {
     node: process.versions.node,
     deployments: count,
     restSeconds,
+    load: [loadBefore, loadAfter],
+    flags: values['node-flag'],
     figures,
     calls,
     unrest: tally(restWrites),
@@ -143,6 +162,12 @@ async function quiet(look: () => Promise<number>): Promise<void> {
     last = now;
     await pause(2000);
   }
+}
+
+function busySeconds(machine: ReturnType<typeof cpus>): number {
+  return (
+    machine.reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0) / 1000
+  );
 }
 
 function tally(calls: readonly AuditedCall[]): [string, number][] {

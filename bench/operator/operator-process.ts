@@ -2,14 +2,15 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { bundleImage, IMAGES } from '../../scripts/bundle-image.ts';
 
 const TICKS_PER_SECOND = 100;
-const METRICS = '127.0.0.1:18080';
-const HEALTH = '127.0.0.1:18081';
+/** Any free port. */
+const LISTEN = '127.0.0.1:0';
 
 export interface Memory {
   readonly nowMiB: number;
@@ -22,26 +23,62 @@ export async function bundleOperator(folder: string): Promise<string> {
   return join(folder, 'opt/internvl/operator/main.js');
 }
 
+/** Processor time of a process since its start. */
+export async function cpuSecondsOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+interface Addresses {
+  readonly metrics: string;
+  readonly health: string;
+}
+
+/** Where it says that it listens; never settles when it ends before, which whoever waits finds out otherwise. */
+function listening(child: ChildProcess): Promise<Addresses> {
+  return new Promise((resolve) => {
+    if (child.stdout === null) return;
+    const lines = createInterface({ input: child.stdout });
+    lines.on('line', (line) => {
+      if (!line.includes('"listening"')) return;
+      lines.close();
+      resolve(JSON.parse(line) as Addresses);
+    });
+  });
+}
+
+/** Those of the program's own first line, which the image starts it by. */
+function nodeFlags(program: string): string[] {
+  const [, ...flags] = readFileSync(program, 'utf8').split('\n', 1)[0]?.trim().split(' ') ?? [];
+  return flags;
+}
+
 export class OperatorProcess {
   readonly startedAt = performance.now();
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
+  readonly #addresses: Promise<Addresses>;
   #said = '';
 
-  constructor(program: string, kubeconfig: string, log: string) {
+  /** `flags` are more of Node's own, to profile it. */
+  constructor(program: string, kubeconfig: string, log: string, flags: readonly string[] = []) {
     this.#child = spawn(
       process.execPath,
       [
+        ...nodeFlags(program),
+        ...flags,
         program,
         `--kubeconfig=${kubeconfig}`,
         '--runtime-image=localhost/internvl-runtime:bench',
         '--router-image=localhost/internvl-operator:bench',
         '--identity=bench',
-        `--metrics-listen=${METRICS}`,
-        `--health-listen=${HEALTH}`,
+        `--metrics-listen=${LISTEN}`,
+        `--health-listen=${LISTEN}`,
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_ENV: 'production' } },
     );
+    this.#addresses = listening(this.#child);
     const file = createWriteStream(log, { flags: 'a' });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.pipe(file, { end: false });
@@ -57,7 +94,7 @@ export class OperatorProcess {
 
   /** Waits until its caches are synced. */
   async ready(): Promise<void> {
-    await this.#until(async () => (await fetch(`http://${HEALTH}/readyz`)).ok);
+    await this.#until(async () => (await fetch(`http://${(await this.#addresses).health}/readyz`)).ok);
   }
 
   /** Waits until it leads, has looked at `count` deployments and has none left to look at. */
@@ -73,14 +110,12 @@ export class OperatorProcess {
   }
 
   async metrics(): Promise<Metrics> {
-    return new Metrics(await (await fetch(`http://${METRICS}/metrics`)).text());
+    return new Metrics(await (await fetch(`http://${(await this.#addresses).metrics}/metrics`)).text());
   }
 
   /** Seconds of processor time since its start. */
   async cpuSeconds(): Promise<number> {
-    const text = await readFile(`/proc/${this.#pid}/stat`, 'utf8');
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    return await cpuSecondsOf(this.#pid);
   }
 
   async memory(): Promise<Memory> {

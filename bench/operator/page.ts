@@ -14,6 +14,10 @@ export interface OperatorBench {
   readonly node: string;
   readonly deployments: number;
   readonly restSeconds: number;
+  /** Load average over a minute, when the first was created and when all were Ready. */
+  readonly load: readonly [number, number];
+  /** Node's flags beyond those of the image. */
+  readonly flags: readonly string[];
   readonly figures: readonly Figure[];
   /** The operator's calls until rest, by verb and resource. */
   readonly calls: readonly (readonly [string, number])[];
