@@ -1,7 +1,7 @@
 // What the operator watches: a reflector for each kind and namespace, and how a change of any object leads to the deployment to look at again.
-import type { V1Node, V1Pod } from '@kubernetes/client-node';
+import type { V1ContainerStatus, V1Node, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
-import { API_VERSION, KIND, LABELS, MANAGER, PLURAL } from './api.ts';
+import { ANNOTATIONS, API_VERSION, KIND, LABELS, MANAGER, PLURAL } from './api.ts';
 import type { Identified } from './kube/identity.ts';
 import { splitKey } from './kube/identity.ts';
 import type { Key, Resource } from './kube/object.ts';
@@ -140,9 +140,9 @@ export class Caches {
     const deployments = this.#specs(this.deployments, undefined, ({ metadata }) => [
       instanceOwnKey(metadata.namespace, metadata.name),
     ]);
-    const pods = this.#specs(this.pods, managed, (pod) => this.#keysOf(pod));
+    const pods = this.#specs(this.pods, managed, (pod) => this.#keysOf(pod), essentialsOfPod);
     const children = [...this.#children.values()].flatMap((cache) =>
-      this.#specs(cache, managed, (child) => this.#keysOf(child)),
+      this.#specs(cache, managed, (child) => this.#keysOf(child), withoutStatus),
     );
     return [...deployments, ...pods, ...children, this.#nodeSpec()];
   }
@@ -185,13 +185,14 @@ export class Caches {
     cache: Cache<T>,
     labelSelector: string | undefined,
     keysOf: (object: T) => readonly Key[],
+    keep?: (object: T) => T,
   ): WatchSpec[] {
     return [...cache.stores].map(([namespace, store]) => ({
       resource: cache.resource,
       namespace,
       labelSelector,
       store: store as unknown as Store<Identified>,
-      keep: undefined,
+      keep: keep as ((object: Identified) => Identified) | undefined,
       onChange: (change) => {
         const keys = new Set(keysOf(change.object as T));
         // Who loses a child is told too.
@@ -263,6 +264,33 @@ function observedNode(node: V1Node): ObservedNode {
     schedulable: node.spec?.unschedulable !== true,
     ...(!ready && Number.isFinite(since) && { notReadySince: since }),
   };
+}
+
+/** What groups are read from: what a pod was made from is known by its revision, and most of a pod is that. */
+function essentialsOfPod(pod: V1Pod): V1Pod {
+  const { metadata = {}, spec, status = {} } = pod;
+  const { annotations, ...own } = metadata;
+  const drain = annotations?.[ANNOTATIONS.drain];
+  const { phase, reason, message, startTime, conditions = [], containerStatuses = [] } = status;
+  return {
+    ...(pod.apiVersion !== undefined && { apiVersion: pod.apiVersion }),
+    ...(pod.kind !== undefined && { kind: pod.kind }),
+    metadata: { ...own, ...(drain !== undefined && { annotations: { [ANNOTATIONS.drain]: drain } }) },
+    spec: (spec?.nodeName === undefined ? {} : { nodeName: spec.nodeName }) as V1PodSpec,
+    status: {
+      ...(phase !== undefined && { phase }),
+      ...(reason !== undefined && { reason }),
+      ...(message !== undefined && { message }),
+      ...(startTime !== undefined && { startTime }),
+      conditions,
+      containerStatuses: containerStatuses.map(({ name, state }) => ({ name, state }) as V1ContainerStatus),
+    },
+  };
+}
+
+/** How other controllers fare with a child decides nothing. */
+function withoutStatus({ status: _, ...child }: ChildObject): ChildObject {
+  return child as ChildObject;
 }
 
 /** A Node lists its images and is large; a cluster has thousands of them. */

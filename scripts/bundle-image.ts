@@ -12,6 +12,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 interface ImageContents {
   /** Started by people and pods: program name to source. */
   readonly programs: Readonly<Record<string, string>>;
+  /** A flag of Node for a program: an interpreter line takes one. */
+  readonly flags?: Readonly<Record<string, string>>;
   /** Sources that a program loads by their address, not by an import. */
   readonly loaded: readonly string[];
   readonly files: readonly string[];
@@ -24,6 +26,8 @@ export const IMAGES: Readonly<Record<'operator' | 'runtime', ImageContents>> = {
       'internvl-router': 'router/main.ts',
       internvl: 'cli/main.ts',
     },
+    // The operator's garbage is short-lived: room for less of it makes collections more frequent, not longer, and is up to 40 MiB less memory.
+    flags: { 'internvl-operator': '--max-semi-space-size=2' },
     loaded: [],
     files: ['package.json', 'gen/descriptors.binpb', 'crds/internvldeployments.yaml'],
   },
@@ -51,7 +55,9 @@ export async function bundleImage(image: ImageContents, folder: string): Promise
   cpSync(join(ROOT, 'node_modules/node/bin/node'), join(path, 'node'));
   const packages = new Set<string>();
   for (const [program, source] of Object.entries(image.programs)) {
-    const outfile = await bundleProgram(source, home, packages, `#!/${PATH}/node\n`);
+    const flag = image.flags?.[program];
+    const firstLine = `#!/${PATH}/node${flag === undefined ? '' : ` ${flag}`}\n`;
+    const outfile = await bundleProgram(source, home, packages, firstLine);
     chmodSync(outfile, 0o755);
     symlinkSync(`/${HOME}/${relative(home, outfile)}`, join(path, program));
   }

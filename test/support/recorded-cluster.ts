@@ -68,11 +68,12 @@ export class RecordedCluster {
   }
 
   #deliverTo(caches: Caches): void {
-    for (const { resource, store, onChange, labelSelector } of caches.watches()) {
+    for (const { resource, store, onChange, labelSelector, keep } of caches.watches()) {
       const [label, value] = labelSelector?.split('=') ?? [];
       const listed = this.list(resource.kind)
         .filter(({ metadata }) => label === undefined || metadata.labels?.[label] === value)
-        .map((object) => structuredClone(object));
+        .map((object) => structuredClone(object))
+        .map((object) => keep?.(object) ?? object);
       for (const change of store.replace(listed, String(this.#version))) onChange(change);
     }
   }
