@@ -11,7 +11,7 @@ import {
   LABELS,
   STATUS_FIELD_MANAGER,
 } from './api.ts';
-import { needsApply, withAppliedHash } from './applied.ts';
+import { isSubset, needsApply, withAppliedHash } from './applied.ts';
 import { CHILD_RESOURCES, INTERNVL_DEPLOYMENTS } from './caches.ts';
 import type { Expectations } from './expectations.ts';
 import type { ApiClient } from './kube/api-client.ts';
@@ -274,10 +274,30 @@ export class Pass {
     const key = keyFor(object);
     if (await this.#isCreated(resource, key, object)) return;
     const existing = await this.#getChild(resource, key);
-    if (existing !== undefined) mustControl(existing, this.#owner);
-    // It is ours: the cache is behind, and what to do with it is decided when the cache has it.
-    if (existing !== undefined) this.#wrote(resource, existing);
+    if (existing !== undefined) {
+      mustControl(existing, this.#owner);
+      // It is ours: the cache is behind, and what to do with it is decided when the cache has it. Without its labels it never would.
+      this.#wrote(resource, existing);
+      if (!isSubset(object.metadata.labels, existing.metadata.labels))
+        await this.#restoreLabels(resource, key, existing, object);
+    }
     throw new LeftOver(object.kind, key);
+  }
+
+  /** Somebody took them away, and with them the object out of our sight. */
+  async #restoreLabels(
+    resource: Resource,
+    key: Key,
+    { metadata: { uid } }: ChildObject,
+    { metadata: { labels } }: ChildObject,
+  ): Promise<void> {
+    const options = { fieldManager: FIELD_MANAGER, signal: this.#signal };
+    const patch = { metadata: { uid, labels } };
+    this.#wrote(
+      resource,
+      await this.#write(() => this.#options.writer.mergePatch(resource, key, patch, options)),
+    );
+    this.#log('restored labels', resource.kind, key);
   }
 
   async #setCondition(pod: V1Pod, condition: V1PodCondition): Promise<void> {
