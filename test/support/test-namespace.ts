@@ -1,10 +1,10 @@
 // One namespace of the control plane with all that a test of the operator needs: operator processes, simulated routers, fake nodes of its own. What was
 // started is ended by `close`.
 import { readFile } from 'node:fs/promises';
-import { KubeConfig, type V1ConfigMap, type V1Node, type V1Pod } from '@kubernetes/client-node';
+import { KubeConfig, type V1ConfigMap, type V1Pod } from '@kubernetes/client-node';
 import { parse } from 'yaml';
 import type { InternVLDeployment } from '../../gen/crd/internvl-deployment.ts';
-import { API_VERSION, KIND, LABELS } from '../../operator/api.ts';
+import { API_VERSION, KIND, LABELS, MANAGER } from '../../operator/api.ts';
 import { INTERNVL_DEPLOYMENTS } from '../../operator/caches.ts';
 import { ApiClient } from '../../operator/kube/api-client.ts';
 import { NODES, PODS } from '../../operator/kube/resources.ts';
@@ -23,6 +23,19 @@ export interface OperatorOptions {
   readonly kubeconfig?: string;
   /** Watches every namespace. */
   readonly all?: boolean;
+}
+
+interface AuditEvent {
+  readonly verb: string;
+  readonly userAgent?: string;
+  readonly user?: { readonly username?: string };
+  readonly responseStatus?: { readonly code?: number };
+  readonly objectRef?: {
+    readonly namespace?: string;
+    readonly resource: string;
+    readonly subresource?: string;
+    readonly name?: string;
+  };
 }
 
 /** An administrator's client. */
@@ -77,8 +90,10 @@ export class TestNamespace {
     const made: string[] = [];
     for (let index = 0; index < count; index++) {
       const name = `${this.name}-${this.#nodes.length}`;
-      const node = parse(text.replaceAll('@NODE@', name).replaceAll('@GPUS@', String(gpus))) as V1Node;
-      node.metadata = { ...node.metadata, labels: { ...node.metadata?.labels, pool: this.name } };
+      const node = parse(text.replaceAll('@NODE@', name).replaceAll('@GPUS@', String(gpus))) as {
+        metadata: { name: string; labels: Record<string, string> };
+      };
+      node.metadata.labels['pool'] = this.name;
       await this.client.apply(NODES, node, { fieldManager: 'test', force: true });
       this.#nodes.push(name);
       made.push(name);
@@ -194,8 +209,39 @@ export class TestNamespace {
     const [status] = pod.status?.containerStatuses ?? [];
     await this.podStatus(pod, {
       phase: 'Failed',
-      containerStatuses: [{ ...status, ready: false, state: { running: null, terminated } }],
+      containerStatuses: [{ name: status?.name, ready: false, state: { running: null, terminated } }],
     });
+  }
+
+  /** What operators changed here, "verb resource name" in order; events and leases are left out. From the API server's own log. */
+  async audited(): Promise<string[]> {
+    const events = await this.#auditEvents();
+    return events.flatMap(({ verb, userAgent, objectRef, responseStatus }) => {
+      const isWrite = !['get', 'list', 'watch'].includes(verb) && (responseStatus?.code ?? 0) < 300;
+      if (!isWrite || userAgent !== MANAGER || objectRef?.namespace !== this.name) return [];
+      const { resource, subresource, name = '' } = objectRef;
+      if (resource === 'events' || resource === 'leases') return [];
+      return [`${verb} ${resource}${subresource === undefined ? '' : `/${subresource}`} ${name}`];
+    });
+  }
+
+  /** What an account of this namespace asked for and had no right to, here or in the whole cluster. */
+  async refusedTo(account: string): Promise<string[]> {
+    const user = `system:serviceaccount:${this.name}:${account}`;
+    return (await this.#auditEvents())
+      .filter(
+        (event) => event.user?.username === user && [401, 403].includes(event.responseStatus?.code ?? 0),
+      )
+      .filter(({ objectRef }) => objectRef?.namespace === undefined || objectRef.namespace === this.name)
+      .map(({ verb, objectRef }) => `${verb} ${objectRef?.resource ?? ''} ${objectRef?.name ?? ''}`);
+  }
+
+  async #auditEvents(): Promise<AuditEvent[]> {
+    const lines = (await readFile(this.plane.auditLog, 'utf8')).split('\n');
+    // The last line may still be under way.
+    return lines
+      .slice(0, -1)
+      .flatMap((line) => (line.includes(this.name) ? [JSON.parse(line) as AuditEvent] : []));
   }
 
   async close(): Promise<void> {

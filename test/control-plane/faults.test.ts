@@ -1,0 +1,225 @@
+// What goes wrong between the operator and the API server: nothing wrong may come of it, and all is well once it is over.
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { SERVICES } from '../../operator/kube/resources.ts';
+import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
+import { FaultProxy, type Fault, type ProxiedRequest } from '../support/fault-proxy.ts';
+import { eventually, managed, type OperatorProcess } from '../support/operator-process.ts';
+import { seededRandom } from '../support/seeded-random.ts';
+import { TestNamespace } from '../support/test-namespace.ts';
+
+let plane: ControlPlane;
+let world: TestNamespace;
+let proxy: FaultProxy;
+
+beforeAll(async () => {
+  plane = await controlPlane();
+  await plane.kwok();
+});
+beforeEach(async () => {
+  world = await TestNamespace.make(plane);
+  proxy = await FaultProxy.start(plane.kubeconfig);
+});
+afterEach(async () => {
+  proxy.fault = () => undefined;
+  await world.close();
+  await proxy.close();
+});
+
+/** An operator behind the proxy that needs no Lease, so that nothing but the fault is looked at. */
+const operator = (flags: readonly string[] = []): Promise<OperatorProcess> =>
+  world.operator({ kubeconfig: proxy.kubeconfig, flags: ['--leader-elect', 'false', ...flags] });
+
+const said = ({ logs }: OperatorProcess, message: string) => logs.filter((line) => line.message === message);
+
+/** Deletes the router's Service and waits until it is there again: the operator sees and acts. */
+async function acts(): Promise<void> {
+  const key = `${world.name}/demo-router`;
+  const { metadata } = await world.client.get<{ metadata: { uid: string } }>(SERVICES, key);
+  await world.client.remove(SERVICES, key);
+  await eventually(async () => {
+    const made = await world.client.get<{ metadata: { uid: string } }>(SERVICES, key);
+    expect(made.metadata.uid).not.toBe(metadata.uid);
+  }, 90_000);
+}
+
+describe('watches', () => {
+  it('that are cut again and again go on where they were', async () => {
+    const process = await operator();
+    world.routers();
+    await world.apply();
+    await world.settled();
+    const before = await world.uids();
+    for (let cut = 0; cut < 3; cut++) {
+      proxy.cutWatches();
+      await world.patch({ spec: { replicas: cut % 2 === 0 ? 3 : 2 } });
+      await world.settled();
+    }
+    await acts();
+    expect((await world.uids()).filter((uid) => before.includes(uid))).toEqual(before);
+    expect(said(process, 'deleted')).toHaveLength(2);
+  });
+
+  it.each([
+    ['as an answer', { kind: 'answer', status: 410, reason: 'Expired' } as const],
+    ['in the stream', { kind: 'expired' } as const],
+  ])('whose version is forgotten (%s) are begun anew with a list', async (_, fault) => {
+    const process = await operator();
+    world.routers();
+    await world.apply();
+    await world.settled();
+    const before = await world.uids();
+    const expired = new Set<string>();
+    proxy.fault = ({ isWatch, path }) => {
+      const resource = path.split('?')[0] ?? '';
+      if (!isWatch || expired.has(resource)) return undefined;
+      expired.add(resource);
+      return fault;
+    };
+    const writes = said(process, 'created').length;
+    proxy.cutWatches();
+    await world.patch({ metadata: { labels: { a: 'b' } } });
+    await eventually(async () => expect(expired.size).toBeGreaterThan(8));
+    // What happened in between is in the list.
+    await acts();
+    await world.settled();
+    expect(await world.uids()).toEqual(before);
+    expect(said(process, 'deleted')).toEqual([]);
+    expect(said(process, 'created').length).toBeGreaterThan(writes);
+  });
+});
+
+describe('an API server', () => {
+  it('that asks to wait is not asked before that', async () => {
+    const times = new Map<string, number[]>();
+    proxy.fault = ({ isWrite, method, path }) => {
+      if (!isWrite) return undefined;
+      const id = `${method} ${path}`;
+      const seen = times.get(id) ?? [];
+      times.set(id, [...seen, performance.now()]);
+      return seen.length === 0
+        ? { kind: 'answer', status: 429, reason: 'TooManyRequests', retryAfter: 1 }
+        : undefined;
+    };
+    await operator();
+    world.routers();
+    await world.apply({ replicas: 1 });
+    await world.settled();
+    const first = [...times.values()].filter(({ length }) => length > 1);
+    expect(first.length).toBeGreaterThan(10);
+    for (const [refused = 0, again = 0] of first) expect(again - refused).toBeGreaterThanOrEqual(990);
+    expect(await world.ranks()).toHaveLength(2);
+  });
+
+  it('that takes 5 s for everything has each write made once', async () => {
+    const process = await operator();
+    world.routers();
+    await world.apply();
+    await world.settled();
+    const [kept = ''] = (await world.groups()).keys();
+    proxy.fault = ({ isWatch }) => (isWatch ? undefined : { kind: 'delay', ms: 5000 });
+    await world.patch({ spec: { replicas: 1 } });
+    await world.settled({ timeoutMs: 110_000 });
+    expect([...(await world.groups()).keys()]).toEqual([kept]);
+    expect(said(process, 'drained')).toHaveLength(1);
+    expect(said(process, 'deleted')).toHaveLength(2);
+  });
+
+  it('that is gone for a minute finds nothing undone and the changes of that minute made', async () => {
+    const process = await operator();
+    world.routers();
+    await world.apply();
+    await world.settled();
+    const before = await world.uids();
+    proxy.fault = () => ({ kind: 'cut', when: 'before' });
+    proxy.cutWatches();
+    await world.patch({ spec: { replicas: 3 } });
+    await new Promise((resolve) => setTimeout(resolve, 60_000));
+    expect(await world.uids()).toEqual(before);
+    proxy.fault = () => undefined;
+    await world.settled({ timeoutMs: 60_000 });
+    expect((await world.uids()).filter((uid) => before.includes(uid))).toEqual(before);
+    expect(said(process, 'deleted')).toEqual([]);
+    expect(process.logs.filter(({ level }) => level === 'error')).toEqual([]);
+  }, 180_000);
+
+  it.each([1, 2, 3])(
+    'that fails at random (seed %i) delays a creation, a rollout and a scaling, no more',
+    async (seed) => {
+      const random = seededRandom(seed);
+      const faults: readonly Fault[] = [
+        { kind: 'answer', status: 500, reason: 'InternalError' },
+        { kind: 'answer', status: 503, reason: 'ServiceUnavailable' },
+        { kind: 'answer', status: 504, reason: 'Timeout' },
+        { kind: 'answer', status: 409, reason: 'Conflict' },
+        { kind: 'answer', status: 429, reason: 'TooManyRequests', retryAfter: 1 },
+        { kind: 'cut', when: 'before' },
+        { kind: 'cut', when: 'after' },
+        { kind: 'delay', ms: 300 },
+      ];
+      proxy.fault = ({ isWatch }: ProxiedRequest) =>
+        isWatch || random() > 0.2 ? undefined : faults[Math.floor(random() * faults.length)];
+      await operator();
+      const routers = world.routers();
+      await world.apply();
+      await world.settled();
+      expect(await world.ranks()).toHaveLength(4);
+      routers.recount();
+      await world.patch({ spec: { engine: { maxSequences: 9 } } });
+      await world.settled();
+      expect(routers.fewestServing).toBe(2);
+      expect(routers.mostGroups).toBe(3);
+      await world.patch({ spec: { replicas: 1 } });
+      await world.settled();
+      expect(await world.ranks()).toHaveLength(2);
+      expect(routers.fewestServing).toBe(1);
+    },
+    300_000,
+  );
+});
+
+describe('an operator', () => {
+  it('that is killed after each single write of a creation leaves what the next one completes', async () => {
+    world.routers();
+    await world.apply();
+    let kills = 0;
+    for (;;) {
+      let current: OperatorProcess | undefined;
+      let killed = false;
+      // The write is carried out, and the operator never hears of it.
+      proxy.fault = ({ isWrite }) => {
+        if (!isWrite || current === undefined) return undefined;
+        if (killed) return { kind: 'cut', when: 'before' };
+        killed = true;
+        current.kill('SIGKILL');
+        return { kind: 'cut', when: 'after' };
+      };
+      const starting = operator();
+      // A write can come before its start is reported here.
+      const process = await starting;
+      current = process;
+      const how = await Promise.race([
+        process.ended,
+        world.settled({ timeoutMs: 100_000 }).then(
+          () => 'settled',
+          () => 'stuck',
+        ),
+      ]);
+      if (how !== 'SIGKILL') {
+        expect(how).toBe('settled');
+        break;
+      }
+      kills += 1;
+      expect(kills).toBeLessThan(80);
+    }
+    // Accounts, roles, Services, ConfigMaps, budgets, policies, the router, four pods, two gates and the status.
+    expect(kills).toBeGreaterThan(20);
+    const pods = await world.ranks();
+    expect(pods).toHaveLength(4);
+    expect((await world.groups()).size).toBe(2);
+    const objects = await managed(plane, world.name);
+    expect(objects.filter(({ metadata }) => metadata.deletionTimestamp !== undefined)).toEqual([]);
+    const writes = await world.audited();
+    expect(writes.filter((write) => write.startsWith('delete'))).toEqual([]);
+    expect(writes.filter((write) => write.startsWith('create pods'))).toHaveLength(4);
+  }, 400_000);
+});
