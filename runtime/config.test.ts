@@ -25,8 +25,15 @@ describe('parseConfig', () => {
       kvCache: { fraction: 0.3 },
       metricsListen: undefined,
       hangTimeoutMs: 4000,
+      prefixCache: true,
+      encoderCacheBytes: 256 << 20,
     });
     expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  it('reads what is to be cached', () => {
+    const config = parseConfig('--model m --prefix-cache off --encoder-cache-bytes 0'.split(' '), machine);
+    expect(config).toMatchObject({ prefixCache: false, encoderCacheBytes: 0 });
   });
 
   it('reads a rank of a group', () => {
@@ -48,6 +55,8 @@ describe('parseConfig', () => {
     [['--model', 'm', '--max-batched-tokens', '8'], 'below --max-sequences 64'],
     [['--model', 'm', '--kv-cache-fraction', '1.5'], 'above 0 and at most 1'],
     [['--model', 'm', '--kv-cache-bytes', '1', '--kv-cache-fraction', '0.5'], 'exclude each other'],
+    [['--model', 'm', '--prefix-cache', 'yes'], 'one of on, off'],
+    [['--model', 'm', '--encoder-cache-bytes', '-1'], 'at least 0'],
     [['--model', 'm', '--simulate', '{'], '--simulate is not JSON'],
     [['--model', 'm', '--simulate', '[]'], '--simulate is not a JSON object'],
     [['--model', 'm', '--nonsense', 'x'], 'unknown flag --nonsense'],

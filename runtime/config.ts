@@ -38,6 +38,10 @@ export interface Config {
   readonly maxBatchedTokens: number;
   readonly blockSize: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
+  /** Sequences that begin alike share what was computed of their beginning. */
+  readonly prefixCache: boolean;
+  /** Rows of encoded pictures kept on each rank for whoever asks about them again; 0 = none. */
+  readonly encoderCacheBytes: number;
   readonly maxImages: number;
   readonly maxImageBytes: number;
   readonly threads: number;
@@ -70,6 +74,8 @@ const FLAGS = {
   'block-size': 'string',
   'kv-cache-bytes': 'string',
   'kv-cache-fraction': 'string',
+  'prefix-cache': 'string',
+  'encoder-cache-bytes': 'string',
   'max-images': 'string',
   'max-image-bytes': 'string',
   threads: 'string',
@@ -110,6 +116,8 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
       bytes === undefined
         ? { fraction: flags.fraction('kv-cache-fraction', 0.3) } // of free memory, so that several ranks fit on one machine
         : { bytes },
+    prefixCache: flags.oneOf('prefix-cache', ['on', 'off'], 'on') === 'on',
+    encoderCacheBytes: flags.integer('encoder-cache-bytes', 256 << 20, { min: 0 }), // about 70 pictures of the published model
     maxImages: flags.integer('max-images', 4, { min: 0, max: 256 }), // per prompt
     maxImageBytes: flags.integer('max-image-bytes', 20 << 20, { min: 1, max: 0xffffffff }), // of one file: a large photograph
     threads: flags.integer('threads', Math.max(1, Math.floor(machine.cores / worldSize)), {

@@ -13,6 +13,8 @@ import { EngineStalled, settlesWithin } from './exit.ts';
 import { ImagePool } from './image/pool.ts';
 import { ImageStore } from './image/store.ts';
 import { RuntimeMetrics } from './metrics.ts';
+import type { ModelConfig } from './model/config.ts';
+import { imageBytes } from './model/image-bytes.ts';
 import { threadOptions } from './rank-process.ts';
 import type { RankProcess } from './rank-process.ts';
 import { Dispatcher } from './server/dispatcher.ts';
@@ -58,7 +60,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
 
   const model = readModelConfig(config.model);
   const { imageTokenId, tokenizerFingerprint } = readTokenizer(config.model);
-  started = config.simulate ? simulate(self, model.llm.vocabSize) : await startGroup(self);
+  started = config.simulate ? simulate(self, model) : await startGroup(self);
   const { engine, fingerprint, leaveGroup } = started;
   const dispatcher = new Dispatcher(engine, metrics, (error) => started?.engineFailed(error));
   self.onFatal((error) => {
@@ -154,10 +156,18 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   };
 }
 
-function simulate(self: RankProcess, vocabSize: number): StartedEngine {
+function simulate(self: RankProcess, model: ModelConfig): StartedEngine {
   const { config } = self;
-  const { maxSequences, maxBatchedTokens, blockSize } = config;
-  const given = { vocabSize, maxSequences, maxBatchedTokens, blockSize };
+  const { maxSequences, maxBatchedTokens, blockSize, prefixCache, encoderCacheBytes } = config;
+  const given = {
+    vocabSize: model.llm.vocabSize,
+    imageBytes: imageBytes(model, config.dtype),
+    maxSequences,
+    maxBatchedTokens,
+    blockSize,
+    prefixCache,
+    encoderCacheBytes,
+  };
   const length = config.maxModelLength === undefined ? {} : { maxModelLength: config.maxModelLength };
   const simulation = parseSimulation({ ...given, ...length, ...config.simulate });
   return {

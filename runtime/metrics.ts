@@ -1,7 +1,8 @@
 // What a replica tells Prometheus. Names follow the words of the model-server signals that autoscalers know.
 
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { EngineLoad, FinishReason } from './engine/engine.ts';
+import { EMPTY_CACHES } from './engine/engine.ts';
+import type { CacheLoad, EngineLoad, FinishReason } from './engine/engine.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -41,6 +42,29 @@ export class RuntimeMetrics {
       return now === undefined || now.kvBlocks === 0 ? 0 : now.kvBlocksUsed / now.kvBlocks;
     });
     this.#gauge('kv_cache_blocks', 'KV cache blocks there are.', () => load()?.kvBlocks ?? 0);
+    const caches = (): CacheLoad => load()?.caches ?? EMPTY_CACHES;
+    this.#gauge(
+      'kv_cache_idle_blocks',
+      'KV cache blocks that no request uses and whose content can be found.',
+      () => caches().idleBlocks,
+    );
+    this.#total(
+      'prefix_cache_queries_total',
+      'Prompt tokens of requests that have started.',
+      () => caches().promptTokens,
+    );
+    this.#total(
+      'prefix_cache_hits_total',
+      'Prompt tokens that were in the prefix cache.',
+      () => caches().hitTokens,
+    );
+    this.#total(
+      'encoder_cache_hits_total',
+      'Pictures that were encoded already when a request came to them.',
+      () => caches().imageHits,
+    );
+    this.#total('encoder_cache_misses_total', 'Pictures that had to be encoded.', () => caches().imageMisses);
+    this.#gauge('encoder_cache_bytes', 'Rows of encoded pictures on each rank.', () => caches().imageBytes);
     this.#gauge('process_resident_bytes', 'Resident memory of this rank.', () => process.memoryUsage.rss());
   }
 
@@ -69,6 +93,19 @@ export class RuntimeMetrics {
 
   #counter(name: string, help: string): Counter {
     return new Counter({ name: `internvl_${name}`, help, registers: [this.registry] });
+  }
+
+  /** A count that is kept elsewhere. */
+  #total(name: string, help: string, value: () => number): void {
+    const counter: Counter = new Counter({
+      name: `internvl_${name}`,
+      help,
+      registers: [this.registry],
+      collect: () => {
+        counter.reset();
+        counter.inc(value());
+      },
+    });
   }
 
   #gauge(name: string, help: string, value: () => number): void {

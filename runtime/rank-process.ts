@@ -139,5 +139,7 @@ export function threadOptions(config: Config): ThreadOptions {
     maxSequences: config.maxSequences,
     maxBatchedTokens: config.maxBatchedTokens,
     kvCache: config.kvCache,
+    prefixCache: config.prefixCache,
+    encoderCacheBytes: config.encoderCacheBytes,
   };
 }

@@ -3,7 +3,8 @@
 import { randomBytes } from 'node:crypto';
 import { LeaderMessage } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { Model } from '../engine/batch.ts';
-import { DEFAULT_TUNING, EngineCore } from '../engine/engine-core.ts';
+import { EngineCore } from '../engine/engine-core.ts';
+import type { EngineTuning } from '../engine/engine-tuning.ts';
 import type { EngineInfo, Submission } from '../engine/engine.ts';
 import { ModelExecutor } from '../engine/executor.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
@@ -13,7 +14,7 @@ import type { FromWorker } from './messages.ts';
 export interface LeaderLoopOptions {
   readonly info: EngineInfo;
   readonly model: Model;
-  readonly maxBatchedTokens: number;
+  readonly tuning: EngineTuning;
   /** Other ranks follow and get the plans. */
   readonly followed: boolean;
   readonly progress: () => void;
@@ -30,10 +31,10 @@ export class LeaderLoop {
 
   constructor(options: LeaderLoopOptions) {
     this.#options = options;
-    const { info, model, maxBatchedTokens, followed } = options;
+    const { info, model, tuning, followed } = options;
     this.#core = new EngineCore({
       info,
-      tuning: { ...DEFAULT_TUNING, maxBatchedTokens },
+      tuning,
       executor: new ModelExecutor({
         model,
         blockSize: info.blockSize,

@@ -19,6 +19,8 @@ export interface ThreadOptions {
   readonly maxSequences: number;
   readonly maxBatchedTokens: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
+  readonly prefixCache: boolean;
+  readonly encoderCacheBytes: number;
 }
 
 export interface WorkerData {
@@ -32,6 +34,8 @@ export interface Prepared {
   readonly fingerprint: string;
   readonly maxModelLength: number;
   readonly vocabSize: number;
+  /** Rows of one encoded picture, on each rank. */
+  readonly imageBytes: number;
 }
 
 export interface Joined {

@@ -6,6 +6,7 @@ import type {
   StepOutput,
   Submission,
 } from '../engine/engine.ts';
+import { EMPTY_CACHES } from '../engine/engine.ts';
 import type { EngineThread } from './engine-thread.ts';
 import { HangWatch } from './hang-watch.ts';
 
@@ -37,6 +38,7 @@ export class ModelEngine implements Engine {
       kvBlocksUsed: 0,
       kvBlocks: info.kvBlocks,
       stepUs: 0,
+      caches: EMPTY_CACHES,
     };
     this.#timer = setInterval(() => this.#observe(), WATCH_INTERVAL_MS).unref();
   }

@@ -3,6 +3,7 @@
 
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { imageBytes } from '../model/image-bytes.ts';
 import { InternVL } from '../model/internvl.ts';
 import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
 import { loadWeights } from '../model/loader.ts';
@@ -54,6 +55,7 @@ export class RankModel {
       fingerprint: this.#checkpoint.fingerprint,
       maxModelLength: this.#maxModelLength,
       vocabSize: this.#checkpoint.config.llm.vocabSize,
+      imageBytes: imageBytes(this.#checkpoint.config, this.#options.dtype),
     };
   }
 

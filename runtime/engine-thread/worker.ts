@@ -1,6 +1,7 @@
 // Entry of the engine thread: loads this rank's part of the model, then runs the step loop (rank 0) or follows its plans (rank k).
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { DEFAULT_TUNING } from '../engine/engine-tuning.ts';
 import { runStep } from '../engine/executor.ts';
 import { RankState } from '../engine/rank-state.ts';
 import type { InternVL } from '../model/internvl.ts';
@@ -51,16 +52,17 @@ function load(): void {
 
 function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const ready = required(rankModel, 'start');
-  const { blockSize, maxSequences, maxBatchedTokens, rank, worldSize } = options;
+  const { blockSize, maxSequences, maxBatchedTokens, prefixCache, encoderCacheBytes, rank, worldSize } =
+    options;
   model = ready.start(kvBlocks, peerAddresses);
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
   } else {
-    const { maxModelLength, vocabSize } = ready.prepared;
+    const { maxModelLength, vocabSize, imageBytes } = ready.prepared;
     const loop = new LeaderLoop({
       info: { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences },
       model,
-      maxBatchedTokens,
+      tuning: { ...DEFAULT_TUNING, maxBatchedTokens, prefixCache, encoderCacheBytes, imageBytes },
       followed: worldSize > 1,
       progress,
       post,

@@ -26,15 +26,25 @@ describe('BlockManager', () => {
     blocks.checkInvariants([a, b]);
   });
 
-  it('forgets the hash of a block that is freed', () => {
-    const blocks = new BlockManager(1, 4);
-    const table: number[] = [];
-    blocks.grow(table, 4);
-    blocks.setHash(0, 'h');
-    expect(blocks.hashOf(0)).toBe('h');
-    blocks.release(table);
-    expect(blocks.hashOf(0)).toBeUndefined();
+  it('keeps the content of a freed block until its memory is needed, the least recently used going first', () => {
+    const blocks = new BlockManager(3, 4);
+    const [a, b]: [number[], number[]] = [[], []];
+    blocks.grow(a, 8);
+    for (const [index, block] of a.entries()) blocks.setHash(block, `a${String(index)}`);
+    blocks.release(a);
+    expect([blocks.numFree, blocks.numUsed, blocks.numIdle]).toEqual([3, 0, 2]);
     blocks.checkInvariants([]);
+    expect(blocks.grow(b, 8)).toBe(8); // the empty one, then the end of the chain
+    expect([blocks.blockOf('a0'), blocks.blockOf('a1')]).toEqual([0, undefined]);
+    expect(blocks.hashOf(1)).toBeUndefined();
+    blocks.checkInvariants([b]);
+    blocks.share(a, 0);
+    expect(blocks.grow(b, 12)).toBe(8); // block 0 is in use again
+    blocks.checkInvariants([a, b]);
+    blocks.release(a);
+    expect(blocks.grow(b, 12)).toBe(12);
+    expect(blocks.blockOf('a0')).toBeUndefined();
+    blocks.checkInvariants([b]);
   });
 
   it('frees a shared block with its last reference', () => {
@@ -49,10 +59,10 @@ describe('BlockManager', () => {
     blocks.checkInvariants([a, b]);
     blocks.release(a);
     blocks.checkInvariants([b]);
-    expect([blocks.numFree, blocks.hashOf(0)]).toEqual([1, 'h']);
+    expect([blocks.numFree, blocks.isIdle(0)]).toEqual([1, false]);
     blocks.release(b);
     blocks.checkInvariants([]);
-    expect([blocks.numFree, blocks.hashOf(0)]).toEqual([2, undefined]);
+    expect([blocks.numFree, blocks.isIdle(0)]).toEqual([2, true]);
   });
 
   it('refuses to free a block twice', () => {

@@ -1,11 +1,17 @@
 import { describe, expect, it } from 'vitest';
 
 import { EncodedImages } from './encoded-images.ts';
+import type { EncodedImageLimits } from './encoded-images.ts';
 
 const PIXELS = Uint8Array.of(1, 2, 3);
 
-function tableOf(limits: { maxImageEncodes?: number; maxEncodedImages?: number } = {}): EncodedImages {
-  const images = new EncodedImages({ maxImageEncodes: 2, maxEncodedImages: 3, ...limits });
+function tableOf(limits: Partial<EncodedImageLimits> = {}): EncodedImages {
+  const images = new EncodedImages({
+    maxImageEncodes: 2,
+    maxEncodedImages: 3,
+    maxCachedImages: 0,
+    ...limits,
+  });
   images.beginStep();
   return images;
 }
@@ -57,6 +63,42 @@ describe('EncodedImages', () => {
     images.beginStep();
     expect(images.acquire('b', PIXELS)).toBe(0);
     expect([...images.endStep().encode.keys()]).toEqual([0]);
+  });
+
+  /** Acquires and releases each in a step of its own; the names of the pictures that were encoded for it, and the ids dropped. */
+  function use(images: EncodedImages, names: readonly string[]): { encoded: string[]; freed: number[] } {
+    const [encoded, freed]: [string[], number[]] = [[], []];
+    for (const name of names) {
+      images.beginStep();
+      const id = images.acquire(name, PIXELS) ?? -1;
+      const { free, encode } = images.endStep();
+      if (encode.has(id)) encoded.push(name);
+      freed.push(...free);
+      images.release(id);
+    }
+    return { encoded, freed };
+  }
+
+  it('keeps the pictures used last, up to a bound beyond those that are held', () => {
+    const images = tableOf({ maxCachedImages: 2 });
+    expect(use(images, ['a', 'b', 'a', 'c', 'a', 'b', 'c'])).toEqual({
+      encoded: ['a', 'b', 'c'],
+      freed: [],
+    });
+    expect(use(images, ['d', 'c', 'a'])).toEqual({ encoded: ['d', 'a'], freed: [0, 1] });
+    expect(images.numEncoded).toBe(3); // the last to be released is dropped by the next plan at the latest
+    expect([images.hits, images.misses]).toEqual([5, 5]);
+    expect(images.endStep().free).toEqual([3]);
+  });
+
+  it('holds no kept picture against the limit of those held, and never drops a held one', () => {
+    const images = tableOf({ maxEncodedImages: 1, maxCachedImages: 1 });
+    use(images, ['a', 'b']);
+    images.beginStep();
+    expect(images.acquire('a', PIXELS)).toBe(0);
+    expect(images.acquire('b', PIXELS)).toBeUndefined();
+    expect(images.endStep()).toEqual({ free: [], encode: new Map() });
+    expect(images.numEncoded).toBe(2);
   });
 
   it('refuses to release what is not held', () => {

@@ -22,6 +22,7 @@ interface Arrival {
   readonly textTokens: number;
   readonly first: number;
   readonly pictures: readonly string[];
+  readonly cacheSalt: string;
   readonly maxTokens: number;
   readonly priority: number;
   /** Steps after arrival at which it is aborted, and whether while a step is under way. */
@@ -36,14 +37,17 @@ interface Scenario {
   readonly maxImageEncodes: number;
   readonly maxEncodedImages: number;
   readonly agingSteps: number;
+  readonly prefixCache: boolean;
+  readonly maxCachedImages: number;
   readonly arrivals: readonly Arrival[];
 }
 
 const arrival: fc.Arbitrary<Arrival> = fc.record({
   step: fc.nat(12),
   textTokens: fc.integer({ min: 1, max: 12 }),
-  first: fc.nat(12),
+  first: fc.nat(2), // few beginnings, so that many are shared
   pictures: fc.array(fc.constantFrom('cat', 'dog', 'sun'), { maxLength: 3 }),
+  cacheSalt: fc.constantFrom('', '', 'tenant'),
   maxTokens: fc.integer({ min: 1, max: 25 }),
   priority: fc.nat(2),
   abort: fc.option(fc.record({ after: fc.nat(15), midStep: fc.boolean() }), { nil: undefined, freq: 4 }),
@@ -57,19 +61,25 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
   maxImageEncodes: fc.integer({ min: 1, max: 3 }),
   maxEncodedImages: fc.integer({ min: 1, max: 4 }),
   agingSteps: fc.integer({ min: 1, max: 30 }),
+  prefixCache: fc.boolean(),
+  maxCachedImages: fc.nat(3),
   arrivals: fc.array(arrival, { minLength: 1, maxLength: 14 }),
 });
 
 describe('engine core under random load', () => {
   it('ends every sequence exactly once with the tokens that it gets alone', async () => {
-    const seen = { preemptions: 0, chunks: 0, sharedRows: 0, reasons: new Set<string>() };
+    const seen = { preemptions: 0, chunks: 0, sharedRows: 0, hitTokens: 0, restarts: 0, imageHits: 0 };
+    const reasons = new Set<string>();
     await fc.assert(
       fc.asyncProperty(scenario, async (given) => {
         const run = await simulate(given);
         seen.preemptions += run.preemptions;
         seen.chunks += run.chunks;
         seen.sharedRows += run.sharedRows;
-        for (const { reason } of run.finished.values()) seen.reasons.add(reason);
+        seen.restarts += run.restarts;
+        seen.hitTokens += run.caches.hitTokens;
+        seen.imageHits += run.caches.imageHits;
+        for (const { reason } of run.finished.values()) reasons.add(reason);
       }),
       { seed: SEED, numRuns: 200 },
     );
@@ -77,7 +87,10 @@ describe('engine core under random load', () => {
     expect(seen.preemptions).toBeGreaterThan(20);
     expect(seen.chunks).toBeGreaterThan(200);
     expect(seen.sharedRows).toBeGreaterThan(10);
-    expect([...seen.reasons].sort()).toEqual(['abort', 'error', 'length']);
+    expect(seen.hitTokens).toBeGreaterThan(100);
+    expect(seen.restarts).toBeGreaterThan(10);
+    expect(seen.imageHits).toBeGreaterThan(50);
+    expect([...reasons].sort()).toEqual(['abort', 'error', 'length']);
   }, 60_000);
 });
 
@@ -92,12 +105,16 @@ async function simulate(given: Scenario) {
       maxImageEncodes: given.maxImageEncodes,
       maxEncodedImages: given.maxEncodedImages,
       agingSteps: given.agingSteps,
+      prefixCache: given.prefixCache,
+      encoderCacheBytes: given.maxCachedImages * 10 + 9,
+      imageBytes: 10,
     },
     executor: checked,
     now: () => 0,
     randomSeed: () => 0n,
   });
   const submissions = given.arrivals.map((each, handle) => submissionOf(each, handle));
+  checked.saltOf = (handle) => given.arrivals[handle]?.cacheSalt;
   const tokens = new Map<number, number[]>();
   const finished = new Map<number, FinishedSequence>();
   const take = (output: StepOutput | undefined): void => {
@@ -117,11 +134,18 @@ async function simulate(given: Scenario) {
     };
     take(await core.step());
     core.checkInvariants();
+    const { kvBlocksUsed, waitingUncachedTokens, caches } = core.load();
+    expect(kvBlocksUsed + caches.idleBlocks).toBeLessThanOrEqual(limits.kvBlocks);
+    expect(waitingUncachedTokens).toBeGreaterThanOrEqual(0);
   }
-  for (const [handle, { reason, message }] of finished) {
+  let cachedTokens = 0;
+  for (const [handle, { reason, message, cachedTokens: cached }] of finished) {
     const request = submissions[handle];
     const got = tokens.get(handle) ?? [];
     if (request === undefined) throw new Error(`unknown handle ${String(handle)} finished`);
+    cachedTokens += cached;
+    expect(cached % limits.blockSize).toBe(0);
+    expect(cached).toBeLessThan(request.tokenIds.length);
     expect(got).toEqual(expectedTokens(request, got.length, VOCAB));
     if (reason === 'length') expect(got.length).toBe(request.sampling.maxTokens);
     if (reason === 'error') expect(message).toMatch(/KV/);
@@ -129,8 +153,13 @@ async function simulate(given: Scenario) {
   }
   expect([...finished.keys()].sort(byNumber)).toEqual([...submissions.keys()]);
   expect(core.load()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0, waitingUncachedTokens: 0 });
+  const { caches } = core.load();
+  expect(caches.hitTokens).toBe(cachedTokens);
+  if (!given.prefixCache) expect(caches).toMatchObject({ hitTokens: 0, idleBlocks: 0 });
   return {
     finished,
+    caches,
+    restarts: checked.restarts,
     preemptions: checked.preemptions,
     chunks: checked.chunks,
     sharedRows: checked.sharedRows,
@@ -146,14 +175,14 @@ function limitsOf({ blockSize, kvTokens, maxSequences, extraBudget }: Scenario) 
 }
 
 function submissionOf(
-  { textTokens, first, pictures, maxTokens, priority }: Arrival,
+  { textTokens, first, pictures, maxTokens, priority, cacheSalt }: Arrival,
   handle: number,
 ): Submission {
   const images = pictures.map((name, index) =>
     picture(name, 1 + index * (PICTURE_TOKENS + 1), PICTURE_TOKENS),
   );
   const tokenIds = promptOf(textTokens + pictures.length * (PICTURE_TOKENS + 1), first);
-  return submission(handle, { tokenIds, images, priority, sampling: { maxTokens } });
+  return submission(handle, { tokenIds, images, priority, cacheSalt, sampling: { maxTokens } });
 }
 
 function collect(
@@ -175,11 +204,20 @@ function collect(
   }
 }
 
-/** Executes on the fake model and checks each plan: budgets, and that a second rank derives the same. */
+/**
+ * Executes on the fake model and checks each plan: budgets, that a second rank derives the same, that nobody writes a block of another
+ * sequence, and that prefixes stay within their salt.
+ */
 class CheckedExecutor implements Executor {
   preemptions = 0;
   chunks = 0;
   sharedRows = 0;
+  /** Preempted sequences that found some of their blocks again. */
+  restarts = 0;
+  saltOf: (handle: number) => string | undefined = () => undefined;
+  readonly #tables = new Map<number, number[]>();
+  /** The salt of the sequence that wrote a block last. */
+  readonly #writtenFor = new Map<number, string | undefined>();
   duringStep: () => void = () => undefined;
   readonly #model: FakeModel;
   readonly #executor: ModelExecutor;
@@ -215,16 +253,49 @@ class CheckedExecutor implements Executor {
     expect(plan.sequences.length).toBeLessThanOrEqual(this.#given.maxSequences);
     expect(plan.encodeImages.length).toBeLessThanOrEqual(this.#given.maxImageEncodes);
     for (const image of plan.encodeImages) {
-      const isFirstUse = plan.imageRows.some((rows) => rows.image === image && rows.sourceRow === 0);
-      expect(isFirstUse, 'an image is encoded in the step of its first row').toBe(true);
+      const isUsed = plan.imageRows.some((rows) => rows.image === image);
+      expect(isUsed, 'an image is encoded in the step of its first row to compute').toBe(true);
     }
+    this.#checkBlocks(plan);
     this.preemptions += plan.preempted.length;
     this.chunks += plan.sequences.filter((sequence) => !sequence.wantsLogits).length;
     this.sharedRows += plan.imageRows.length - new Set(plan.imageRows.map(({ image }) => image)).size;
     const result = await this.#executor.execute(plan, inputIds, pixels);
-    expect(this.#model.numImages).toBeLessThanOrEqual(this.#given.maxEncodedImages);
+    expect(this.#model.numImages).toBeLessThanOrEqual(
+      this.#given.maxEncodedImages + this.#given.maxCachedImages,
+    );
     this.duringStep();
     return result;
+  }
+
+  #checkBlocks({ finished, preempted, sequences }: StepPlan): void {
+    for (const handle of finished) this.#tables.delete(handle);
+    const restarting = new Set(preempted);
+    for (const handle of preempted) this.#tables.set(handle, []);
+    for (const { handle, numComputed, newBlocks } of sequences) {
+      const before = this.#tables.get(handle);
+      const table = [...(before ?? []), ...newBlocks];
+      this.#tables.set(handle, table);
+      if (before !== undefined && before.length > 0) continue;
+      if (before !== undefined && numComputed > 0) this.restarts += 1;
+      const others = table
+        .slice(0, numComputed / this.#given.blockSize)
+        .filter((block) => this.#writtenFor.get(block) !== this.saltOf(handle));
+      expect(others, 'shared blocks of another salt').toEqual([]);
+    }
+    expect(sequences.some(({ handle }) => restarting.has(handle))).toBe(false);
+    for (const { handle, numComputed, numTokens } of sequences) {
+      const { blockSize } = this.#given;
+      const last = Math.floor((numComputed + numTokens - 1) / blockSize);
+      for (const block of (this.#tables.get(handle) ?? []).slice(
+        Math.floor(numComputed / blockSize),
+        last + 1,
+      )) {
+        const owners = [...this.#tables.values()].filter((table) => table.includes(block));
+        if (owners.length !== 1) throw new Error(`block ${String(block)} is written and shared`);
+        this.#writtenFor.set(block, this.saltOf(handle));
+      }
+    }
   }
 }
 

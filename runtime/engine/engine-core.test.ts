@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { FakeModel, expectedTokens } from '../../test/support/fake-model.ts';
 import { picture, promptOf, submission } from '../../test/support/submissions.ts';
-import { DEFAULT_TUNING, DuplicateHandle, EngineCore } from './engine-core.ts';
+import { DuplicateHandle, EngineCore } from './engine-core.ts';
+import { DEFAULT_TUNING } from './engine-tuning.ts';
 import type { EngineCoreOptions } from './engine-core.ts';
 import type { StepOutput } from './engine.ts';
 import { ModelExecutor } from './executor.ts';

@@ -11,31 +11,14 @@ import type {
   Submission,
   TokenLogprob,
 } from './engine.ts';
+import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { Sampler } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
-import type { EndedSequence, SchedulerLimits, TokenChoice } from './scheduler.ts';
+import type { SchedulerLimits } from './scheduler-limits.ts';
+import type { EndedSequence, TokenChoice } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
-
-/** What an operator of the engine chooses; everything else follows from the model and its memory. */
-export interface EngineTuning {
-  /** Token budget of a step. */
-  readonly maxBatchedTokens: number;
-  /** Submissions waiting at most; a further one ends with 'error'. */
-  readonly maxWaiting: number;
-  readonly maxImageEncodes: number;
-  readonly maxEncodedImages: number;
-  readonly agingSteps: number;
-}
-
-export const DEFAULT_TUNING: EngineTuning = {
-  maxBatchedTokens: 2048,
-  maxWaiting: 4096,
-  maxImageEncodes: 2,
-  maxEncodedImages: 32,
-  agingSteps: 1000,
-};
 
 export interface EngineCoreOptions {
   readonly info: EngineInfo;
@@ -83,7 +66,9 @@ export class EngineCore {
       maxBatchedTokens: tuning.maxBatchedTokens,
       maxImageEncodes: tuning.maxImageEncodes,
       maxEncodedImages: tuning.maxEncodedImages,
+      maxCachedImages: Math.floor(tuning.encoderCacheBytes / tuning.imageBytes),
       agingSteps: tuning.agingSteps,
+      prefixCache: tuning.prefixCache,
     };
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
@@ -145,6 +130,7 @@ export class EngineCore {
       kvBlocksUsed: scheduler.numBlocksUsed,
       kvBlocks: this.#options.info.kvBlocks,
       stepUs: this.#stepUs,
+      caches: scheduler.cacheLoad(this.#options.tuning.imageBytes),
     };
   }
 

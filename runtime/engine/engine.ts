@@ -47,6 +47,7 @@ export interface FinishedSequence {
   readonly reason: FinishReason;
   /** The stop token that ended it; it is not among the delivered tokens. */
   readonly matchedStopTokenId: number | undefined;
+  /** Of the prompt, found in the prefix cache. */
   readonly cachedTokens: number;
   /** Microseconds from submission to first schedule, first token and end. */
   readonly queueUs: number;
@@ -56,13 +57,39 @@ export interface FinishedSequence {
   readonly message: string | undefined;
 }
 
+/** What the caches hold now, and what they have saved since the start. */
+export interface CacheLoad {
+  /** Prompt tokens of the sequences that have started, and those of them that were in the prefix cache. */
+  readonly promptTokens: number;
+  readonly hitTokens: number;
+  /** KV blocks that no sequence uses and whose content can still be found; free for whoever needs one. */
+  readonly idleBlocks: number;
+  /** Pictures that were there encoded when a sequence came to them, and those that had to be encoded. */
+  readonly imageHits: number;
+  readonly imageMisses: number;
+  /** Rows of encoded pictures, on each rank. */
+  readonly imageBytes: number;
+}
+
+export const EMPTY_CACHES: CacheLoad = {
+  promptTokens: 0,
+  hitTokens: 0,
+  idleBlocks: 0,
+  imageHits: 0,
+  imageMisses: 0,
+  imageBytes: 0,
+};
+
 export interface EngineLoad {
   readonly running: number;
   readonly waiting: number;
+  /** Prompt tokens of accepted sequences still to be computed, without those that are in the prefix cache. */
   readonly waitingUncachedTokens: number;
+  /** In use by sequences. */
   readonly kvBlocksUsed: number;
   readonly kvBlocks: number;
   readonly stepUs: number;
+  readonly caches: CacheLoad;
 }
 
 /** What one step produced: the tokens of handles[i] are the next counts[i] entries of tokenIds. */

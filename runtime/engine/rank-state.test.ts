@@ -68,9 +68,40 @@ describe('RankState.apply', () => {
     expect(state.numSequences).toBe(0);
   });
 
+  it('starts sequences behind blocks that others have filled, preempted ones too', () => {
+    const state = new RankState(OPTIONS);
+    state.apply(planOf(0, { sequences: [scheduled(1, 0, 5, [3, 2])] }));
+    const batch = state.apply(
+      planOf(1, { preempted: [1], sequences: [scheduled(2, 4, 2, [3, 5]), scheduled(1, 4, 1, [3, 6])] }),
+    );
+    expect(Array.from(batch.positions)).toEqual([4, 5, 4]);
+    expect(Array.from(batch.slots)).toEqual([20, 21, 24]);
+    expect(Array.from(batch.contextLengths)).toEqual([6, 5]);
+    expect(Array.from(batch.blockTables)).toEqual([3, 5, 3, 6]);
+    // Given anew, a block has to be filled again before anyone starts behind it.
+    state.apply(planOf(2, { finished: [1, 2], sequences: [scheduled(3, 0, 1, [3])] }));
+    expect(() => state.apply(planOf(3, { sequences: [scheduled(4, 4, 1, [3, 5])] }))).toThrow(
+      /3 is not filled/,
+    );
+  });
+
   const row = { image: 0, sourceRow: 0, targetRow: 0, count: 2 };
   it.each<[string, Partial<StepPlan>, RegExp]>([
-    ['an unknown sequence in the middle', { sequences: [scheduled(5, 3, 1, [1])] }, /sequence 5 is unknown/],
+    [
+      'a start within a block',
+      { sequences: [scheduled(5, 3, 1, [0])] },
+      /5 starts at token 3: .* whole blocks/,
+    ],
+    [
+      'a start without blocks',
+      { sequences: [scheduled(5, 8, 1, [0])] },
+      /5 starts at token 8: .* whole blocks/,
+    ],
+    [
+      'a start behind a block that nobody filled',
+      { sequences: [scheduled(5, 4, 1, [1, 2])] },
+      /1 is not filled/,
+    ],
     ['a computed count that differs', { sequences: [scheduled(1, 3, 1, [])] }, /starts at token 3.* far: 4/],
     ['too few blocks', { sequences: [scheduled(1, 4, 1, [])] }, /fewer blocks/],
     ['a block outside the cache', { sequences: [scheduled(1, 4, 1, [8])] }, /block 8 of 8/],

@@ -36,11 +36,14 @@ export class RankState {
   readonly #kvBlocks: number;
   readonly #sequences = new Map<number, MirroredSequence>();
   readonly #images = new Set<number>();
+  /** [kvBlocks] 1 = all tokens of the block are computed, by this step at the latest. */
+  readonly #filled: Uint8Array;
   #planHash = 0;
 
   constructor(options: RankStateOptions) {
     this.#blockSize = options.blockSize;
     this.#kvBlocks = options.kvBlocks;
+    this.#filled = new Uint8Array(options.kvBlocks);
   }
 
   /** Unsigned 32-bit hash over every plan applied so far. */
@@ -82,11 +85,12 @@ export class RankState {
     const name = `sequence ${String(handle)}`;
     let sequence = this.#sequences.get(handle);
     if (sequence === undefined) {
-      if (numComputed !== 0) {
-        throw mismatch(plan, `${name} is unknown but starts at token ${String(numComputed)}`);
-      }
       sequence = { blockTable: [], numComputed: 0 };
       this.#sequences.set(handle, sequence);
+    }
+    if (sequence.blockTable.length === 0 && numComputed > 0) {
+      this.#checkPrefix(plan, scheduled);
+      sequence.numComputed = numComputed;
     }
     if (sequence.numComputed !== numComputed) {
       throw mismatch(
@@ -99,13 +103,29 @@ export class RankState {
       if (!(block >= 0 && block < this.#kvBlocks)) {
         throw mismatch(plan, `${name} is given block ${String(block)} of ${String(this.#kvBlocks)}`);
       }
+      // Those beyond a prefix are to be written.
+      if (sequence.blockTable.length * this.#blockSize >= numComputed) this.#filled[block] = 0;
       sequence.blockTable.push(block);
     }
     sequence.numComputed += numTokens;
     if (sequence.numComputed > sequence.blockTable.length * this.#blockSize) {
       throw mismatch(plan, `${name} has fewer blocks than its ${String(sequence.numComputed)} tokens need`);
     }
+    const full = Math.floor(sequence.numComputed / this.#blockSize);
+    for (let index = Math.floor(numComputed / this.#blockSize); index < full; index += 1) {
+      this.#filled[sequence.blockTable[index] ?? -1] = 1;
+    }
     return sequence.blockTable;
+  }
+
+  /** A sequence may start behind whole blocks that others have filled. */
+  #checkPrefix(plan: StepPlan, { handle, numComputed, newBlocks }: ScheduledSequence): void {
+    const prefix = newBlocks.slice(0, numComputed / this.#blockSize);
+    const isWhole = prefix.length * this.#blockSize === numComputed;
+    const unfilled = prefix.find((block) => this.#filled[block] !== 1);
+    if (isWhole && unfilled === undefined) return;
+    const why = isWhole ? `block ${String(unfilled)} is not filled` : 'that is not behind whole blocks';
+    throw mismatch(plan, `sequence ${String(handle)} starts at token ${String(numComputed)}: ${why}`);
   }
 
   #batch(plan: StepPlan, tables: readonly (readonly number[])[]): Batch {

@@ -1,65 +1,14 @@
 import { describe, expect, it } from 'vitest';
 
+import { LIMITS, SchedulerBench } from '../../test/support/scheduler-bench.ts';
 import { picture, promptOf, submission } from '../../test/support/submissions.ts';
 import type { Submission } from './engine.ts';
+import type { SchedulerLimits } from './scheduler-limits.ts';
 import { Scheduler } from './scheduler.ts';
-import type { ScheduledStep } from './scheduled-step.ts';
-import type { SchedulerLimits } from './scheduler.ts';
-import { Sequence } from './sequence.ts';
-
-const LIMITS: SchedulerLimits = {
-  kvBlocks: 16,
-  blockSize: 4,
-  maxModelLength: 64,
-  maxBatchedTokens: 8,
-  maxSequences: 4,
-  maxImageEncodes: 2,
-  maxEncodedImages: 4,
-  agingSteps: 100,
-};
-
-/** A scheduler that gives every sequence token 1, with its sequences by handle. */
-class Bench {
-  readonly scheduler: Scheduler;
-  readonly sequences = new Map<number, Sequence>();
-
-  constructor(limits: Partial<SchedulerLimits> = {}) {
-    this.scheduler = new Scheduler({ ...LIMITS, ...limits });
-  }
-
-  add(request: Submission): Sequence {
-    const sequence = new Sequence(request, this.sequences.size, 0n, 0);
-    this.sequences.set(request.handle, sequence);
-    this.scheduler.add(sequence);
-    return sequence;
-  }
-
-  schedule(): ScheduledStep {
-    const step = this.scheduler.schedule();
-    this.scheduler.checkInvariants();
-    if (step === undefined) throw new Error('nothing was scheduled');
-    return step;
-  }
-
-  /** Schedules and finishes a step; [handle, first token, tokens] of each sequence. */
-  step(tokenId = 1): number[][] {
-    const step = this.schedule();
-    this.scheduler.postprocess(
-      step,
-      step.sampling.map(() => ({ tokenId })),
-    );
-    this.scheduler.checkInvariants();
-    return step.plan.sequences.map(({ handle, numComputed, numTokens }) => [handle, numComputed, numTokens]);
-  }
-
-  ends(): unknown[] {
-    return this.scheduler.takeEnded().map(({ sequence, reason }) => [sequence.handle, reason]);
-  }
-}
 
 describe('token budget', () => {
   it('goes to decodes first, then to prefills in chunks, then to waiting sequences', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     bench.add(submission(1, { tokenIds: promptOf(3), sampling: { maxTokens: 9 } }));
     bench.add(submission(2, { tokenIds: promptOf(14) }));
     bench.add(submission(3, { tokenIds: promptOf(5) }));
@@ -70,7 +19,7 @@ describe('token budget', () => {
   });
 
   it('admits at most maxSequences', () => {
-    const bench = new Bench({ maxSequences: 2 });
+    const bench = new SchedulerBench({ maxSequences: 2 });
     for (const handle of [1, 2, 3]) bench.add(submission(handle, { tokenIds: promptOf(1) }));
     expect(bench.step().map(([handle]) => handle)).toEqual([1, 2]);
     expect(bench.scheduler.numWaiting).toBe(1);
@@ -80,6 +29,7 @@ describe('token budget', () => {
     ['fewer tokens than sequences', { maxBatchedTokens: 3 }],
     ['no blocks', { kvBlocks: 0 }],
     ['a fraction', { blockSize: 1.5 }],
+    ['less than no cached picture', { maxCachedImages: -1 }],
   ])('refuses limits with %s', (_, limits) => {
     expect(() => new Scheduler({ ...LIMITS, ...limits })).toThrow(RangeError);
   });
@@ -87,7 +37,7 @@ describe('token budget', () => {
 
 describe('order of the waiting', () => {
   it('is by priority, then by arrival', () => {
-    const bench = new Bench({ maxSequences: 1 });
+    const bench = new SchedulerBench({ maxSequences: 1 });
     for (const [handle, priority] of [
       [1, 0],
       [2, 5],
@@ -101,7 +51,7 @@ describe('order of the waiting', () => {
   });
 
   it('puts first what has waited agingSteps, so that low priority does not starve', () => {
-    const bench = new Bench({ maxSequences: 1, agingSteps: 3 });
+    const bench = new SchedulerBench({ maxSequences: 1, agingSteps: 3 });
     bench.add(submission(0, { priority: 0, tokenIds: promptOf(1), sampling: { maxTokens: 1 } }));
     const order: (number | undefined)[] = [];
     for (let handle = 1; handle <= 5; handle += 1) {
@@ -112,7 +62,7 @@ describe('order of the waiting', () => {
   });
 
   it('holds small ones back behind a large one that does not fit yet', () => {
-    const bench = new Bench({ kvBlocks: 4, maxBatchedTokens: 16 });
+    const bench = new SchedulerBench({ kvBlocks: 4, maxBatchedTokens: 16 });
     bench.add(submission(1, { tokenIds: promptOf(8), sampling: { maxTokens: 2 } }));
     expect(bench.step().map(([handle]) => handle)).toEqual([1]);
     bench.add(submission(2, { tokenIds: promptOf(12) }));
@@ -124,7 +74,7 @@ describe('order of the waiting', () => {
 
 describe('shortage of blocks', () => {
   it('preempts the lowest priority first, and of equals the youngest', () => {
-    const bench = new Bench({ kvBlocks: 12, blockSize: 1, maxBatchedTokens: 16 });
+    const bench = new SchedulerBench({ kvBlocks: 12, blockSize: 1, maxBatchedTokens: 16 });
     const priorities = [1, 0, 1, 0]; // of handles 0 to 3
     for (const [handle, priority] of priorities.entries()) {
       bench.add(submission(handle, { tokenIds: promptOf(2), priority, sampling: { maxTokens: 8 } }));
@@ -143,7 +93,7 @@ describe('shortage of blocks', () => {
   });
 
   it('tells the ranks who was preempted and recomputes prompt and answer', () => {
-    const bench = new Bench({ kvBlocks: 4, maxBatchedTokens: 16 });
+    const bench = new SchedulerBench({ kvBlocks: 4, maxBatchedTokens: 16 });
     const [, young] = [1, 2].map((handle) =>
       bench.add(submission(handle, { tokenIds: promptOf(3), sampling: { maxTokens: 12 } })),
     );
@@ -167,7 +117,7 @@ describe('shortage of blocks', () => {
   });
 
   it('takes a decode out of the step again when a better-ranked prefill needs its block', () => {
-    const bench = new Bench({ kvBlocks: 14, blockSize: 1, maxBatchedTokens: 4 });
+    const bench = new SchedulerBench({ kvBlocks: 14, blockSize: 1, maxBatchedTokens: 4 });
     bench.add(submission(1, { tokenIds: promptOf(1), sampling: { maxTokens: 9 } }));
     bench.step();
     bench.add(submission(2, { tokenIds: promptOf(11), priority: 1, sampling: { maxTokens: 1 } }));
@@ -179,7 +129,7 @@ describe('shortage of blocks', () => {
   });
 
   it('ends with an error what outgrows the whole cache', () => {
-    const bench = new Bench({ kvBlocks: 2 });
+    const bench = new SchedulerBench({ kvBlocks: 2 });
     const sequence = bench.add(submission(1, { tokenIds: promptOf(7), sampling: { maxTokens: 9 } }));
     bench.step();
     bench.step();
@@ -194,7 +144,7 @@ describe('shortage of blocks', () => {
   });
 
   it('ends with an error a prompt that the cache can never hold', () => {
-    const bench = new Bench({ kvBlocks: 2 });
+    const bench = new SchedulerBench({ kvBlocks: 2 });
     bench.add(submission(1, { tokenIds: promptOf(9) }));
     expect(bench.scheduler.schedule()).toBeUndefined();
     expect(bench.ends()).toEqual([[1, 'error']]);
@@ -207,7 +157,7 @@ describe('end of a sequence', () => {
     ['max_tokens', { maxTokens: 2 }, 2, 2, ['length', undefined]],
     ['no stop token before min_tokens', { stopTokenIds: [1], minTokens: 2, maxTokens: 9 }, 3, 2, ['stop', 1]],
   ])('comes with %s', (_, sampling, steps, generated, end) => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     const sequence = bench.add(submission(1, { sampling }));
     for (let step = 0; step < steps; step += 1) bench.step();
     expect(sequence.numGenerated).toBe(generated);
@@ -216,7 +166,7 @@ describe('end of a sequence', () => {
   });
 
   it('comes with the context length', () => {
-    const bench = new Bench({ maxModelLength: 6 });
+    const bench = new SchedulerBench({ maxModelLength: 6 });
     const sequence = bench.add(submission(1, { sampling: { maxTokens: 50 } }));
     bench.step();
     bench.step();
@@ -225,14 +175,14 @@ describe('end of a sequence', () => {
   });
 
   it('names what the sampler could not do', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     bench.add(submission(1));
     bench.scheduler.postprocess(bench.schedule(), [{ error: 'the logits are NaN' }]);
     expect(bench.scheduler.takeEnded()).toMatchObject([{ reason: 'error', message: 'the logits are NaN' }]);
   });
 
   it('refuses another number of tokens than was asked for', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     bench.add(submission(1));
     const step = bench.schedule();
     expect(() => bench.scheduler.postprocess(step, [])).toThrow(/0 tokens for 1 sequences/);
@@ -241,7 +191,7 @@ describe('end of a sequence', () => {
 
 describe('abort', () => {
   it('between plan and result frees blocks once, drops the token, and lets the next plan use the blocks', () => {
-    const bench = new Bench({ kvBlocks: 1 });
+    const bench = new SchedulerBench({ kvBlocks: 1 });
     const sequence = bench.add(submission(1, { tokenIds: promptOf(3) }));
     const step = bench.schedule();
     bench.scheduler.end(sequence, 'abort');
@@ -254,14 +204,14 @@ describe('abort', () => {
   });
 
   it('of a sequence that never ran is no business of the ranks', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     bench.scheduler.end(bench.add(submission(1)), 'abort');
     bench.add(submission(2));
     expect(bench.schedule().plan.finished).toEqual([]);
   });
 
   it('of a handle that is used again at once keeps the two apart', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     const first = bench.add(submission(1));
     const step = bench.schedule();
     bench.scheduler.end(first, 'abort');
@@ -277,7 +227,7 @@ describe('abort', () => {
 
 describe('pictures', () => {
   it('are encoded in the step of their first row, chunks may end inside them, and they go after their last', () => {
-    const bench = new Bench({ maxBatchedTokens: 4 });
+    const bench = new SchedulerBench({ maxBatchedTokens: 4 });
     bench.add(submission(1, { tokenIds: promptOf(14), images: [picture('cat', 5, 6)] }));
     const plans = [0, 1, 2, 3].map(() => {
       const { plan } = bench.schedule();
@@ -292,7 +242,7 @@ describe('pictures', () => {
   });
 
   it('are shared by sequences that have the same one', () => {
-    const bench = new Bench({ maxBatchedTokens: 16 });
+    const bench = new SchedulerBench({ maxBatchedTokens: 16 });
     for (const handle of [1, 2]) {
       bench.add(submission(handle, { tokenIds: promptOf(6), images: [picture('cat', 1, 4)] }));
     }
@@ -306,7 +256,7 @@ describe('pictures', () => {
   });
 
   it('beyond the encoder budget wait, text before them and decodes do not', () => {
-    const bench = new Bench({ maxBatchedTokens: 32, maxImageEncodes: 1 });
+    const bench = new SchedulerBench({ maxBatchedTokens: 32, maxImageEncodes: 1 });
     bench.add(submission(1, { tokenIds: promptOf(1), sampling: { maxTokens: 9 } }));
     bench.add(
       submission(2, { tokenIds: promptOf(12), images: [picture('cat', 1, 4), picture('dog', 7, 4)] }),
@@ -318,7 +268,7 @@ describe('pictures', () => {
   });
 
   it('of a preempted sequence are encoded again', () => {
-    const bench = new Bench({ kvBlocks: 4, maxBatchedTokens: 16 });
+    const bench = new SchedulerBench({ kvBlocks: 4, maxBatchedTokens: 16 });
     bench.add(submission(1, { tokenIds: promptOf(3), sampling: { maxTokens: 12 } }));
     bench.add(
       submission(2, { tokenIds: promptOf(6), images: [picture('cat', 1, 4)], sampling: { maxTokens: 4 } }),
@@ -340,7 +290,7 @@ describe('pictures', () => {
 
 describe('load', () => {
   it('counts prompt tokens still to be computed', () => {
-    const bench = new Bench();
+    const bench = new SchedulerBench();
     bench.add(submission(1, { tokenIds: promptOf(12) }));
     bench.add(submission(2, { tokenIds: promptOf(5) }));
     expect(bench.scheduler.waitingUncachedTokens).toBe(17);

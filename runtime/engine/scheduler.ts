@@ -2,31 +2,20 @@
 // knows, under one token budget a step. A decode is a sequence with one token to catch up, a prefill one with many, a preempted sequence one
 // that starts over. Plain decisions over plain state: no clock, no I/O, no native code.
 //
-// What must hold after each step: blocks are free or in exactly one table; the step's tokens are within the budget; the best-ranked running sequence
-// can always go on (it preempts the others), so that every sequence ends.
+// What must hold after each step: blocks are free or in a table, in several only when full; nobody writes a full block; the step's tokens are within
+// the budget; the best-ranked running sequence can always go on (it preempts the others), so that every sequence ends.
 
 import { BlockManager } from './block-manager.ts';
 import { EncodedImages } from './encoded-images.ts';
-import type { EncodedImageLimits } from './encoded-images.ts';
-import type { FinishReason } from './engine.ts';
-import { hashFullBlocks } from './full-blocks.ts';
+import type { CacheLoad, FinishReason } from './engine.ts';
+import { PrefixCache } from './prefix-cache.ts';
 import { buildStep } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
+import { byRank } from './scheduling-order.ts';
+import { checkLimits } from './scheduler-limits.ts';
+import type { SchedulerLimits } from './scheduler-limits.ts';
+import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
 import type { Sequence } from './sequence.ts';
-
-export interface SchedulerLimits extends EncodedImageLimits {
-  readonly kvBlocks: number;
-  /** Tokens a block. */
-  readonly blockSize: number;
-  /** Prompt and generated tokens of one sequence. */
-  readonly maxModelLength: number;
-  /** The token budget of a step; at least maxSequences, so that every decode gets its token. */
-  readonly maxBatchedTokens: number;
-  /** Sequences running at once. */
-  readonly maxSequences: number;
-  /** A sequence that has waited this many steps goes before all that have not, whatever their priority. */
-  readonly agingSteps: number;
-}
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
 
@@ -49,6 +38,7 @@ interface Draft {
 export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #blocks: BlockManager;
+  readonly #prefixes: PrefixCache;
   readonly #images: EncodedImages;
   readonly #waiting = new Set<Sequence>();
   readonly #running = new Set<Sequence>();
@@ -60,18 +50,10 @@ export class Scheduler {
 
   /** Throws RangeError for limits that cannot work. */
   constructor(limits: SchedulerLimits) {
-    for (const [name, value] of Object.entries(limits) as [string, number][]) {
-      if (!Number.isSafeInteger(value) || value < 1) {
-        throw new RangeError(`${name} is ${String(value)}: it must be a whole number of at least 1`);
-      }
-    }
-    if (limits.maxBatchedTokens < limits.maxSequences) {
-      throw new RangeError(
-        `maxBatchedTokens is ${String(limits.maxBatchedTokens)}: it must be at least maxSequences, ${String(limits.maxSequences)}`,
-      );
-    }
+    checkLimits(limits);
     this.#limits = limits;
     this.#blocks = new BlockManager(limits.kvBlocks, limits.blockSize);
+    this.#prefixes = new PrefixCache(this.#blocks, limits.prefixCache);
     this.#images = new EncodedImages(limits);
   }
 
@@ -87,10 +69,22 @@ export class Scheduler {
     return this.#blocks.numUsed;
   }
 
-  /** Prompt tokens of accepted sequences that are still to be computed. */
+  /** imageBytes: what the rows of one encoded picture take on a rank. */
+  cacheLoad(imageBytes: number): CacheLoad {
+    return {
+      promptTokens: this.#prefixes.promptTokens,
+      hitTokens: this.#prefixes.hitTokens,
+      idleBlocks: this.#blocks.numIdle,
+      imageHits: this.#images.hits,
+      imageMisses: this.#images.misses,
+      imageBytes: this.#images.numEncoded * imageBytes,
+    };
+  }
+
+  /** Prompt tokens of accepted sequences that are still to be computed: of a waiting one, those that are not in the prefix cache now. */
   get waitingUncachedTokens(): number {
     let tokens = 0;
-    for (const sequence of this.#waiting) tokens += sequence.promptLength;
+    for (const sequence of this.#waiting) tokens += this.#prefixes.uncachedTokens(sequence);
     for (const sequence of this.#running) tokens += Math.max(0, sequence.promptLength - sequence.numComputed);
     return tokens;
   }
@@ -167,6 +161,13 @@ export class Scheduler {
   checkInvariants(): void {
     const live = [...this.#waiting, ...this.#running];
     this.#blocks.checkInvariants(live.map((sequence) => sequence.blockTable));
+    for (const { handle, blockTable, numComputed } of live) {
+      // What follows the computed tokens is still to be written; full blocks are those that others may read.
+      const unwritten = blockTable.slice(Math.floor(numComputed / this.#limits.blockSize));
+      const full = unwritten.find((block) => this.#blocks.hashOf(block) !== undefined);
+      if (full !== undefined)
+        throw new Error(`sequence ${String(handle)} would write full block ${String(full)}`);
+    }
     const held = new Set(live.flatMap((sequence) => sequence.images.map((image) => image.encoded)));
     held.delete(undefined);
     if (held.size !== this.#images.numHeld) {
@@ -194,7 +195,7 @@ export class Scheduler {
 
   /** Tokens of a running sequence that can be computed now, their blocks allocated and their pictures held; preempts when there is no block. */
   #chunk(sequence: Sequence, draft: Draft): number {
-    if (this.#waitsForImage(sequence)) return 0;
+    if (waitsForImage(this.#images, sequence, sequence.numComputed)) return 0;
     const wanted = sequence.numComputed + Math.min(sequence.numUncomputed, draft.budget);
     let room = this.#blocks.grow(sequence.blockTable, wanted);
     while (room <= sequence.numComputed) {
@@ -208,7 +209,7 @@ export class Scheduler {
       if (victim === sequence) return 0;
       room = this.#blocks.grow(sequence.blockTable, wanted);
     }
-    return this.#holdImages(sequence, Math.min(wanted, room)) - sequence.numComputed;
+    return holdImages(this.#images, sequence, Math.min(wanted, room)) - sequence.numComputed;
   }
 
   /** Admits waiting sequences in rank order; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
@@ -227,11 +228,15 @@ export class Scheduler {
       }
       // Some blocks are kept for the running ones to grow into; else they would be preempted at once.
       const headroom = this.#running.size === 0 ? 0 : Math.ceil(this.#limits.kvBlocks / 100);
-      if (needed + headroom > available || this.#waitsForImage(sequence)) return;
-      const wanted = Math.min(sequence.numTokens, draft.budget);
+      const hit = this.#prefixes.find(sequence);
+      // Blocks that other sequences hold anyway take none of what is free.
+      const taken = needed - hit.blocks.length + hit.numIdle;
+      if (taken + headroom > available || waitsForImage(this.#images, sequence, hit.tokens)) return;
+      this.#prefixes.adopt(sequence, hit);
+      const wanted = Math.min(sequence.numTokens, hit.tokens + draft.budget);
       const room = this.#blocks.grow(sequence.blockTable, wanted);
-      const count = this.#holdImages(sequence, Math.min(wanted, room));
-      available -= needed;
+      const count = holdImages(this.#images, sequence, Math.min(wanted, room)) - hit.tokens;
+      available -= taken;
       this.#waiting.delete(sequence);
       this.#running.add(sequence);
       sequence.state = 'running';
@@ -241,25 +246,6 @@ export class Scheduler {
 
   #missingBlocks(sequence: Sequence): number {
     return Math.max(0, this.#blocks.blocksFor(sequence.numTokens) - sequence.blockTable.length);
-  }
-
-  /** Its next token is the first row of a picture that cannot be encoded in this step. */
-  #waitsForImage(sequence: Sequence): boolean {
-    const image = sequence.images.find(
-      ({ offset, length }) => offset <= sequence.numComputed && sequence.numComputed < offset + length,
-    );
-    return image !== undefined && image.encoded === undefined && !this.#images.canAcquire(image.hash);
-  }
-
-  /** Acquires the pictures with rows in [numComputed, end); returns the end, or the offset of the first picture that must wait. */
-  #holdImages(sequence: Sequence, end: number): number {
-    for (const image of sequence.images) {
-      if (image.offset >= end) break;
-      if (image.offset + image.length <= sequence.numComputed || image.encoded !== undefined) continue;
-      image.encoded = this.#images.acquire(image.hash, image.pixels);
-      if (image.encoded === undefined) return image.offset;
-    }
-    return end;
   }
 
   #preempt(victim: Sequence, draft: Draft): void {
@@ -278,13 +264,7 @@ export class Scheduler {
   #release(sequence: Sequence): void {
     this.#blocks.release(sequence.blockTable);
     sequence.numPublishedBlocks = 0;
-    for (const image of sequence.images) this.#releaseImage(image);
-  }
-
-  #releaseImage(image: Sequence['images'][number]): void {
-    if (image.encoded === undefined) return;
-    this.#images.release(image.encoded);
-    image.encoded = undefined;
+    releaseImages(this.#images, sequence, Infinity);
   }
 
   #commit(chosen: ReadonlyMap<Sequence, number>): ScheduledStep {
@@ -308,21 +288,12 @@ export class Scheduler {
     sequence.numComputed = end;
     sequence.knownToRanks = true;
     sequence.numPublishedBlocks = sequence.blockTable.length;
-    for (const image of sequence.images) {
-      if (image.offset + image.length <= end) this.#releaseImage(image);
-    }
-    hashFullBlocks(this.#blocks, sequence, fullBefore);
+    releaseImages(this.#images, sequence, end);
+    this.#prefixes.publish(sequence, fullBefore);
   }
 }
 
 function choose(draft: Draft, sequence: Sequence, count: number): void {
   draft.chosen.set(sequence, count);
   draft.budget -= count;
-}
-
-/** Best first: those that waited too long, then by priority, then by arrival. The last running one is the one to preempt. */
-function byRank(a: Sequence, b: Sequence): number {
-  if (a.promoted !== b.promoted) return a.promoted ? -1 : 1;
-  if (!a.promoted && a.priority !== b.priority) return b.priority - a.priority;
-  return a.arrival - b.arrival;
 }

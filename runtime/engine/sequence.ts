@@ -8,6 +8,8 @@ export type SequenceState = 'waiting' | 'running' | 'finished';
 /** A picture in a prompt. Its pixels stay until the sequence ends, since a preempted sequence encodes it again. */
 export interface SequenceImage {
   readonly hash: string;
+  /** Names its rows in the encoder cache: nothing is shared between sequences of different salts. */
+  readonly key: string;
   readonly offset: number;
   readonly length: number;
   readonly pixels: Uint8Array;
@@ -36,6 +38,10 @@ export class Sequence {
   numComputed = 0;
   /** Of the prompt, found in the prefix cache when it was first scheduled. */
   cachedTokens = 0;
+  /** Content hashes of the blocks that its tokens fill; prefix-cache.ts extends it as tokens come. */
+  readonly blockHashes: string[] = [];
+  /** Leading blocks that the prefix cache had when it was last asked while the sequence waited. */
+  numFoundBlocks = 0;
   /** Block i holds tokens [i * blockSize, (i + 1) * blockSize). */
   readonly blockTable: number[] = [];
   /** Leading entries of blockTable that the ranks have been told. */
@@ -54,7 +60,10 @@ export class Sequence {
     this.arrival = arrival;
     this.promptLength = submission.tokenIds.length;
     this.images = submission.images
-      .map(({ hash, offset, length, pixels }) => ({ hash, offset, length, pixels, encoded: undefined }))
+      .map(({ hash, offset, length, pixels }) => {
+        const key = `${hash}\0${submission.cacheSalt}`;
+        return { hash, key, offset, length, pixels, encoded: undefined };
+      })
       .sort((a, b) => a.offset - b.offset);
     this.sampling = submission.sampling;
     this.seed = seed;

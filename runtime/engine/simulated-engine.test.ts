@@ -111,6 +111,26 @@ describe('simulated engine', () => {
     expect(bench.engine.load()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
   });
 
+  it('takes no time for what its caches have, and answers the same', async () => {
+    const times = { stepUs: 0, stepUsPerSequence: 0, prefillUsPerToken: 1000, imageEncodeUs: 50_000 };
+    const request = {
+      tokenIds: promptOf(40),
+      images: [picture('cat', 20, 5)],
+      sampling: { maxTokens: 20 },
+    };
+    const bench = new Bench(times);
+    bench.submit(submission(1, request));
+    await bench.done();
+    bench.submit(submission(2, request), submission(3, { ...request, cacheSalt: 'tenant' }));
+    const answers = await bench.done();
+    expect(answers.get(1)?.end).toMatchObject({ totalUs: 90_000, cachedTokens: 0 });
+    expect([2, 3].map((handle) => answers.get(handle)?.end?.cachedTokens)).toEqual([32, 0]);
+    expect(bench.clockMs).toBe(90 + 8 + 90);
+    expect(answers.get(2)?.tokenIds).toEqual(answers.get(1)?.tokenIds);
+    const off = await answerTo(submission(1, request), { ...times, prefixCache: false });
+    expect(off?.tokenIds).toEqual(answers.get(1)?.tokenIds);
+  });
+
   it('goes on to max_tokens, or stops by itself within the given bounds', async () => {
     const sampling = { maxTokens: 50, stopTokenIds: [7] };
     expect((await answerTo(submission(1, { sampling })))?.end?.reason).toBe('length');

@@ -3,7 +3,8 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { DEFAULT_TUNING, EngineCore } from './engine-core.ts';
+import { EngineCore } from './engine-core.ts';
+import { DEFAULT_TUNING } from './engine-tuning.ts';
 import type { Engine, EngineInfo, EngineListener, EngineLoad, Submission } from './engine.ts';
 import { mix } from './seeded-random.ts';
 import { SimulatedExecutor } from './simulated-executor.ts';
@@ -36,6 +37,9 @@ export class SimulatedEngine implements Engine {
         ...DEFAULT_TUNING,
         maxBatchedTokens: simulation.maxBatchedTokens,
         maxWaiting: simulation.maxWaiting,
+        prefixCache: simulation.prefixCache,
+        encoderCacheBytes: simulation.encoderCacheBytes,
+        imageBytes: simulation.imageBytes,
       },
       executor: new SimulatedExecutor({ simulation, sleep, signal: this.#stop.signal }),
       now,

@@ -7,6 +7,7 @@ import type { Simulation } from './simulation.ts';
 import type { ScheduledSequence, StepPlan } from './step-plan.ts';
 
 interface SimulatedSequence {
+  readonly blockTable: number[];
   /** Of the tokens computed so far. */
   hash: number;
   numComputed: number;
@@ -26,6 +27,8 @@ export interface SimulatedExecutorOptions {
 export class SimulatedExecutor implements Executor {
   readonly #options: SimulatedExecutorOptions;
   readonly #sequences = new Map<number, SimulatedSequence>();
+  /** What a block's keys and values are here: the hash of all tokens up to its end. */
+  readonly #contents = new Map<number, number>();
   #steps = 0;
   /** Time owed: timers count whole milliseconds, steps do not. */
   #owedUs = 0;
@@ -45,7 +48,7 @@ export class SimulatedExecutor implements Executor {
     for (const handle of plan.finished) this.#sequences.delete(handle);
     for (const handle of plan.preempted) {
       const sequence = this.#sequences.get(handle);
-      if (sequence !== undefined) Object.assign(sequence, { hash: 0, numComputed: 0 });
+      if (sequence !== undefined) Object.assign(sequence, { blockTable: [], hash: 0, numComputed: 0 });
     }
     const tokenIds: number[] = [];
     let row = 0;
@@ -83,19 +86,32 @@ export class SimulatedExecutor implements Executor {
     await this.#options.sleep(wholeMs, this.#options.signal);
   }
 
-  #advance({ handle, numComputed }: ScheduledSequence, tokens: Int32Array): SimulatedSequence {
+  #advance({ handle, numComputed, newBlocks }: ScheduledSequence, tokens: Int32Array): SimulatedSequence {
+    const { blockSize } = this.#options.simulation;
     let sequence = this.#sequences.get(handle);
     if (sequence === undefined) {
-      sequence = { hash: 0, numComputed: 0, promptLength: undefined };
+      sequence = { blockTable: [], hash: 0, numComputed: 0, promptLength: undefined };
       this.#sequences.set(handle, sequence);
+    }
+    const starts = sequence.blockTable.length === 0;
+    sequence.blockTable.push(...newBlocks);
+    const prefixEnd = starts ? sequence.blockTable[numComputed / blockSize - 1] : undefined;
+    if (prefixEnd !== undefined) {
+      // It starts behind blocks of a cached prefix.
+      sequence.hash = this.#contents.get(prefixEnd) ?? 0;
+      sequence.numComputed = numComputed;
     }
     if (sequence.numComputed !== numComputed) {
       throw new Error(
         `sequence ${String(handle)} goes on at token ${String(numComputed)}, computed so far: ${String(sequence.numComputed)}`,
       );
     }
-    for (const token of tokens) sequence.hash = mix(sequence.hash, token);
-    sequence.numComputed += tokens.length;
+    for (const token of tokens) {
+      sequence.hash = mix(sequence.hash, token);
+      sequence.numComputed += 1;
+      const block = sequence.blockTable[sequence.numComputed / blockSize - 1];
+      if (block !== undefined) this.#contents.set(block, sequence.hash);
+    }
     return sequence;
   }
 

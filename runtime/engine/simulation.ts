@@ -6,7 +6,11 @@ export interface Simulation extends EngineInfo {
   /** Token budget of a step. */
   readonly maxBatchedTokens: number;
   readonly maxWaiting: number;
-  /** A step takes stepUs + stepUsPerSequence · decoding sequences + prefillUsPerToken · prompt tokens + imageEncodeUs · pictures, over speed. */
+  /** The caches, as in EngineTuning. */
+  readonly prefixCache: boolean;
+  readonly encoderCacheBytes: number;
+  readonly imageBytes: number;
+  /** A step takes stepUs + stepUsPerSequence · decoding sequences + prefillUsPerToken · prompt tokens + imageEncodeUs · pictures, over speed; what a cache has takes no time. */
   readonly stepUs: number;
   readonly stepUsPerSequence: number;
   readonly prefillUsPerToken: number;
@@ -37,6 +41,9 @@ const DEFAULTS: Simulation = {
   maxSequences: 64,
   maxBatchedTokens: 2048,
   maxWaiting: 4096,
+  prefixCache: true,
+  encoderCacheBytes: 256 << 20,
+  imageBytes: 256 * 7168 * 2,
   stepUs: 18_000,
   stepUsPerSequence: 100,
   prefillUsPerToken: 60,
@@ -60,9 +67,11 @@ const COUNTS = [
   'maxSequences',
   'maxBatchedTokens',
   'maxWaiting',
+  'imageBytes',
 ];
 const TIMES = ['stepUs', 'stepUsPerSequence', 'prefillUsPerToken', 'imageEncodeUs'];
 const WHOLE = [
+  'encoderCacheBytes',
   'stopTokenId',
   'minAnswerTokens',
   'maxAnswerTokens',
@@ -104,6 +113,7 @@ function problemOf(key: string, value: unknown): string | undefined {
   if (TIMES.includes(key)) return isNumber && value >= 0 ? undefined : 'must be a number of at least 0';
   if (WHOLE.includes(key)) return isWhole ? undefined : 'must be a whole number of at least 0';
   if (key === 'speed') return isNumber && value > 0 ? undefined : 'must be a number above 0';
+  if (key === 'prefixCache') return typeof value === 'boolean' ? undefined : 'must be true or false';
   if (key === 'rejectRate')
     return isNumber && value >= 0 && value <= 1 ? undefined : 'must be a number from 0 to 1';
   if (key === 'tokenIds') {

@@ -47,6 +47,8 @@ export function submit(fields: Pick<Submit, 'handle' | 'tokenIds'> & Partial<Sub
 export class RouterSession {
   readonly messages: EngineMessage['message'][] = [];
   readonly tokens = new Map<number, number[]>();
+  /** Of each handle's tokens, when it asked for them. */
+  readonly logprobs = new Map<number, number[]>();
   readonly done = new Map<number, Done>();
   readonly rejected = new Map<number, Rejected>();
   readonly needed: string[] = [];
@@ -118,12 +120,16 @@ export class RouterSession {
         this.load = message.value.load;
         break;
       case 'stepOutput': {
-        const { handles, counts, tokenIds, done, load } = message.value;
+        const { handles, counts, tokenIds, logprobs, done, load } = message.value;
         let at = 0;
         for (const [index, handle] of handles.entries()) {
           const own = this.tokens.get(handle) ?? [];
           own.push(...tokenIds.slice(at, (at += counts[index]!)));
           this.tokens.set(handle, own);
+        }
+        for (const { handle, tokens } of logprobs) {
+          const own = this.logprobs.get(handle) ?? [];
+          this.logprobs.set(handle, [...own, ...tokens.map(({ logprob }) => logprob)]);
         }
         for (const each of done) this.done.set(each.handle, each);
         this.load = load;

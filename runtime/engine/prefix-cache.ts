@@ -1,0 +1,116 @@
+// Which of a sequence's leading blocks are in the KV cache already. A block is known by the hash of all that it depends on (block-hash.ts);
+// a sequence that starts takes over the longest run of its leading blocks that is there and computes the rest. At least its last token is
+// always computed: its logits are what is asked for.
+
+import { blockHash, rootHash } from './block-hash.ts';
+import type { BlockManager } from './block-manager.ts';
+import type { Sequence } from './sequence.ts';
+
+/** Leading blocks of a sequence that are in the cache, in order. Valid until a block is allocated. */
+export interface PrefixHit {
+  readonly blocks: readonly number[];
+  /** Tokens in them. */
+  readonly tokens: number;
+  /** Those that no sequence refers to: taking them over uses up as many free blocks. */
+  readonly numIdle: number;
+}
+
+const NO_HIT: PrefixHit = { blocks: [], tokens: 0, numIdle: 0 };
+
+/** Finds and publishes full blocks. Switched off it never finds one and hashes nothing. */
+export class PrefixCache {
+  readonly #blocks: BlockManager;
+  readonly #enabled: boolean;
+  #promptTokens = 0;
+  #hitTokens = 0;
+
+  constructor(blocks: BlockManager, enabled: boolean) {
+    this.#blocks = blocks;
+    this.#enabled = enabled;
+  }
+
+  /** Prompt tokens of all sequences that have started, each counted once. */
+  get promptTokens(): number {
+    return this.#promptTokens;
+  }
+
+  /** Those of promptTokens that were in the cache. */
+  get hitTokens(): number {
+    return this.#hitTokens;
+  }
+
+  /** What a waiting sequence would take over if it started now. */
+  find(sequence: Sequence): PrefixHit {
+    const most = this.#most(sequence);
+    if (most === 0) return NO_HIT;
+    const hashes = this.#hashes(sequence);
+    const blocks: number[] = [];
+    let numIdle = 0;
+    while (blocks.length < most) {
+      const block = this.#blocks.blockOf(hashes[blocks.length] ?? '');
+      if (block === undefined) break;
+      blocks.push(block);
+      if (this.#blocks.isIdle(block)) numIdle += 1;
+    }
+    return { blocks, tokens: blocks.length * this.#blocks.blockSize, numIdle };
+  }
+
+  /** Starts a sequence behind the blocks that were found for it. */
+  adopt(sequence: Sequence, hit: PrefixHit): void {
+    for (const block of hit.blocks) this.#blocks.share(sequence.blockTable, block);
+    sequence.numComputed = hit.tokens;
+    if (sequence.knownToRanks) return; // preempted before: it was counted when it started first
+    sequence.cachedTokens = hit.tokens;
+    this.#promptTokens += sequence.promptLength;
+    this.#hitTokens += hit.tokens;
+  }
+
+  /** Lets others find the blocks that the sequence has filled since it had `from` full ones. Call when the step that fills them is planned: plans run in order. */
+  publish(sequence: Sequence, from: number): void {
+    if (!this.#enabled) return;
+    const end = Math.floor(sequence.numComputed / this.#blocks.blockSize);
+    if (end <= from) return;
+    const hashes = this.#hashes(sequence);
+    for (let index = from; index < end; index += 1) {
+      this.#blocks.setHash(sequence.blockTable[index] ?? -1, hashes[index] ?? '');
+    }
+  }
+
+  /** Prompt tokens that a waiting sequence would have to compute if it started now. Cheap to ask after every step: it looks on from where it was. */
+  uncachedTokens(sequence: Sequence): number {
+    const most = this.#most(sequence);
+    if (most === 0) return sequence.promptLength;
+    const hashes = this.#hashes(sequence);
+    const isThere = (index: number): boolean => this.#blocks.blockOf(hashes[index] ?? '') !== undefined;
+    let found = sequence.numFoundBlocks;
+    if (found > 0 && !isThere(found - 1)) found = 0;
+    while (found < most && isThere(found)) found += 1;
+    sequence.numFoundBlocks = found;
+    return Math.max(0, sequence.promptLength - found * this.#blocks.blockSize);
+  }
+
+  /** Blocks that may be taken over. */
+  #most(sequence: Sequence): number {
+    return this.#enabled ? Math.floor((sequence.numTokens - 1) / this.#blocks.blockSize) : 0;
+  }
+
+  /** Hashes of all blocks that the known tokens fill; tokens are only ever appended, so that what is hashed stays so. */
+  #hashes(sequence: Sequence): readonly string[] {
+    const { blockSize } = this.#blocks;
+    const { blockHashes } = sequence;
+    const full = Math.floor(sequence.numTokens / blockSize);
+    if (blockHashes.length === full) return blockHashes;
+    const { tokens } = sequence;
+    let parent = blockHashes.at(-1) ?? rootHash(sequence.cacheSalt);
+    for (let index = blockHashes.length; index < full; index += 1) {
+      const start = index * blockSize;
+      const end = start + blockSize;
+      const images = sequence.images
+        .filter(({ offset, length }) => offset < end && offset + length > start)
+        .map(({ hash, offset }) => ({ hash, row: start - offset }));
+      parent = blockHash(parent, tokens.subarray(start, end), images);
+      blockHashes.push(parent);
+    }
+    return blockHashes;
+  }
+}
