@@ -22,6 +22,17 @@ describe('RateEstimator', () => {
     expect(estimator.prefillTokensPerSecond).toBeCloseTo(400, 0);
   });
 
+  it('is not led astray by prompts that were nearly all cached', () => {
+    const estimator = new RateEstimator();
+    for (let index = 0; index < 200; index++) {
+      estimator.prefill(1000, 0.52); // 2000 a second behind a step of 20 ms
+      for (let hits = 0; hits < 3; hits++) estimator.prefill(4, 0.022);
+    }
+    const rate = estimator.prefillTokensPerSecond!;
+    expect(rate).toBeGreaterThan(1500);
+    expect(rate).toBeLessThan(2000);
+  });
+
   it('reads the slope off steps of different sizes', () => {
     const estimator = new RateEstimator();
     for (let index = 0; index < 200; index++) {

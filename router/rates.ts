@@ -12,7 +12,8 @@ const LEAST_VARIANCE = 0.25;
 
 /** Estimates one replica's rates; undefined fields have not been measured. */
 export class RateEstimator {
-  #prefill = 0;
+  #prefillTokens = 0;
+  #prefillSeconds = 0;
   #prefillSamples = 0;
   #steps = 0;
   #meanRunning = 0;
@@ -20,11 +21,14 @@ export class RateEstimator {
   #variance = 0;
   #covariance = 0;
 
-  /** A prompt's `uncachedTokens` took `seconds` from first schedule to first token. */
+  /**
+   * A prompt's `uncachedTokens` took `seconds` from first schedule to first token. A prompt counts by its tokens: of one that was nearly all cached the time
+   * is a step's, whatever the rate.
+   */
   prefill(uncachedTokens: number, seconds: number): void {
     if (!(uncachedTokens > 0) || !(seconds > 0)) return;
-    const rate = uncachedTokens / seconds;
-    this.#prefill = this.#prefillSamples === 0 ? rate : this.#prefill + FADE * (rate - this.#prefill);
+    this.#prefillTokens += FADE * (uncachedTokens - this.#prefillTokens);
+    this.#prefillSeconds += FADE * (seconds - this.#prefillSeconds);
     this.#prefillSamples++;
   }
 
@@ -45,7 +49,7 @@ export class RateEstimator {
   }
 
   get prefillTokensPerSecond(): number | undefined {
-    return this.#prefillSamples >= ENOUGH ? this.#prefill : undefined;
+    return this.#prefillSamples >= ENOUGH ? this.#prefillTokens / this.#prefillSeconds : undefined;
   }
 
   get stepSecondsPerSequence(): number | undefined {
