@@ -89,3 +89,46 @@ it('keeps of a node only what groups depend on', () => {
   const spec = caches.watches().find(({ resource }) => resource.kind === 'Node');
   expect(JSON.stringify(spec?.store.list())).not.toContain('large');
 });
+
+it('keeps of a pod how it fares and where, and of a child what was asked for', () => {
+  const labels = { [LABELS.rank]: '0' };
+  const state = { running: { startedAt: '2026-01-01T00:00:00Z' } };
+  see(
+    'Pod',
+    {
+      name: 'p',
+      labels,
+      annotations: { 'internvl.dev/drain': 'since', large: 'large' },
+      ownerReferences: [owner],
+    },
+    {
+      spec: { nodeName: 'n', containers: [{ name: 'runtime', image: 'large' }] },
+      status: {
+        phase: 'Running',
+        conditions: [{ type: 'Ready', status: 'True' }],
+        containerStatuses: [{ name: 'runtime', state, image: 'large' }],
+        hostIPs: ['large'],
+      },
+    },
+  );
+  const pod = caches.pods.get('a/p');
+  expect(pod).toMatchObject({
+    metadata: { labels, annotations: { 'internvl.dev/drain': 'since' }, ownerReferences: [owner] },
+    spec: { nodeName: 'n' },
+    status: {
+      phase: 'Running',
+      conditions: [{ type: 'Ready', status: 'True' }],
+      containerStatuses: [{ name: 'runtime', state }],
+    },
+  });
+  expect(JSON.stringify(pod)).not.toContain('large');
+
+  see(
+    'Service',
+    { name: 's' },
+    { apiVersion: 'v1', spec: { type: 'ClusterIP' }, status: { loadBalancer: {} } },
+  );
+  const service = caches.child('v1', 'Service', 'a/s');
+  expect(service).toMatchObject({ spec: { type: 'ClusterIP' } });
+  expect(service).not.toHaveProperty('status');
+});
