@@ -8,7 +8,7 @@ describe('parseConfig', () => {
     const config = parseConfig(images, {});
     expect(config).toMatchObject({
       namespaces: [],
-      concurrency: 4,
+      concurrency: 16,
       identity: 'internvl-operator',
       metricsListen: '0.0.0.0:8080',
       healthListen: '0.0.0.0:8081',

@@ -53,7 +53,7 @@ export const USAGE = `usage: operator/main.ts --runtime-image IMAGE --router-ima
   --router-image IMAGE         image of router pods whose deployment names none
   --namespace NS               watch this namespace; may be given several times (all)
   --kubeconfig FILE            how to reach the API server (in-cluster, $KUBECONFIG or ~/.kube/config)
-  --concurrency N              deployments reconciled at once (4)
+  --concurrency N              deployments reconciled at once (16)
   --placement-timeout-ms N     time for a group to find a place before what is placed of it is released (30000)
   --node-lost-timeout-ms N     time a node may be not ready before its groups are replaced (10000)
   --network-policy true|false  make NetworkPolicies for ranks and routers (true)
@@ -146,7 +146,7 @@ export function parseConfig(
       nodeLostTimeoutMs: read.count('node-lost-timeout-ms', 10_000, 0),
       networkPolicy: read.flag('network-policy', true),
     }),
-    concurrency: read.count('concurrency', 4, 1),
+    concurrency: read.count('concurrency', 16, 1),
     resyncMs: read.count('resync-ms', 600_000, 1000),
     reconcileTimeoutMs: read.count('reconcile-timeout-ms', 120_000, 1000),
     metricsListen: read.address('metrics-listen', '0.0.0.0:8080'),

@@ -116,7 +116,7 @@ describe('the chart', () => {
       render(values).then((objects) => parseConfig(argsOf(objects), { POD_NAMESPACE: 'elsewhere' }));
     expect(await config({})).toMatchObject({
       namespaces: [],
-      concurrency: 4,
+      concurrency: 16,
       leaderElection: { enabled: true, namespace: 'operators', name: 'r-internvl-operator' },
       plan: {
         runtimeImage: 'localhost/internvl-runtime:0.1.0',
