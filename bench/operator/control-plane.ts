@@ -22,6 +22,8 @@ export interface BenchControlPlane extends ControlPlane {
   readonly directory: string;
   /** Processor time so far, by program. */
   cpuSeconds(): Promise<Map<string, number>>;
+  /** Of the API server. */
+  version(): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -52,7 +54,17 @@ export async function startControlPlane(): Promise<BenchControlPlane> {
       const { code, stderr } = await plane.kubectl(args);
       if (code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${stderr}`);
     }
-    return { ...plane, directory, stop, cpuSeconds: () => programsCpuSeconds(join(directory, 'pids')) };
+    const version = async () => {
+      const { stdout } = await plane.kubectl(['get', '--raw', '/version']);
+      return (JSON.parse(stdout) as { gitVersion: string }).gitVersion;
+    };
+    return {
+      ...plane,
+      directory,
+      version,
+      stop,
+      cpuSeconds: () => programsCpuSeconds(join(directory, 'pids')),
+    };
   } catch (error) {
     await stop();
     throw error;

@@ -17,6 +17,7 @@ const { values } = parseArgs({
     deployments: { type: 'string', default: '1000' },
     'rest-seconds': { type: 'string', default: '60' },
     'node-flag': { type: 'string', multiple: true, default: [] },
+    write: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -133,6 +134,8 @@ try {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: availableParallelism(),
     node: process.versions.node,
+    kubernetes: await plane.version(),
+    date: new Date().toISOString().slice(0, 10),
     deployments: count,
     restSeconds,
     load: [loadBefore, loadAfter],
@@ -142,7 +145,7 @@ try {
     unrest: tally(restWrites),
   });
   console.log(text);
-  if (count >= 1000) writeFileSync(new URL('../OPERATOR.md', import.meta.url), text);
+  if (count >= 1000 || values.write) writeFileSync(new URL('../OPERATOR.md', import.meta.url), text);
 } finally {
   await operator?.stop();
   await routers.stop();
