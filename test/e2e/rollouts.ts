@@ -1,7 +1,7 @@
 // Changes that reach the rank pods: a good one, a bad one and back, one whose leader dies on the way.
 
 import { expect } from 'vitest';
-import { condition, groupOf, identities, type Deployment, type Pod } from './demo.ts';
+import { condition, DEPLOYMENT, groupOf, identities, type Deployment, type Pod } from './demo.ts';
 import { leader, operatorPods } from './serving.ts';
 import type { World } from './world.ts';
 
@@ -81,12 +81,16 @@ export async function badRevision(world: World, mark: string): Promise<void> {
   expect(progressing?.message).toContain(MISSING_IMAGE);
   expect(failed.status?.readyReplicas).toBe(2);
   expect(condition(failed, 'Available')?.status).toBe('True');
+  expect(await demo.columns()).toMatchObject({ READY: '2/2', PHASE: 'RolloutFailed' });
+  const events = await world.kubernetes.kubectl('events', '--for', DEPLOYMENT, '--types=Warning');
+  expect(events).toContain(MISSING_IMAGE);
   expect(identities(await demo.pods())).toEqual(expect.arrayContaining(old));
   await world.traffic.rightAnswers(4);
 
   await demo.patch({ image: null });
   const back = await demo.ready(2);
   expect(condition(back, 'Degraded')?.status).toBe('False');
+  expect(await demo.columns()).toMatchObject({ READY: '2/2', PHASE: 'Serving' });
   await demo.untilPods('only the old pods', (pods) => pods.length === 4);
   expect(identities(await demo.pods())).toEqual(old);
   await world.expectNoFailure(mark);
