@@ -1,13 +1,15 @@
 // The operator as its image has it, in a process of its own, and what that process costs.
 
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { createWriteStream, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { bundleImage, IMAGES } from '../../scripts/bundle-image.ts';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
+const BUNDLER = fileURLToPath(new URL('../../scripts/bundle-image.ts', import.meta.url));
 const TICKS_PER_SECOND = 100;
 /** Any free port. */
 const LISTEN = '127.0.0.1:0';
@@ -19,7 +21,8 @@ export interface Memory {
 
 /** Bundles the operator once; returns its program. */
 export async function bundleOperator(folder: string): Promise<string> {
-  await bundleImage(IMAGES.operator, folder);
+  // In a process of its own: the bundler's own process would go on working beside what is measured.
+  await promisify(execFile)(process.execPath, [BUNDLER, 'operator', folder]);
   return join(folder, 'opt/internvl/operator/main.js');
 }
 
