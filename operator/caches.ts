@@ -289,8 +289,9 @@ function essentialsOfPod(pod: V1Pod): V1Pod {
 }
 
 /** How other controllers fare with a child decides nothing. */
-function withoutStatus({ status: _, ...child }: ChildObject): ChildObject {
-  return child as ChildObject;
+function withoutStatus(child: ChildObject): ChildObject {
+  const { status: _, ...rest } = child;
+  return rest;
 }
 
 /** A Node lists its images and is large; a cluster has thousands of them. */
