@@ -182,6 +182,10 @@ describe('an operator', () => {
     world.routers();
     await world.apply();
     let kills = 0;
+    const settled = world.settled({ timeoutMs: 380_000 }).then(
+      () => 'settled',
+      () => 'stuck',
+    );
     for (;;) {
       let current: OperatorProcess | undefined;
       let killed = false;
@@ -193,17 +197,8 @@ describe('an operator', () => {
         current.kill('SIGKILL');
         return { kind: 'cut', when: 'after' };
       };
-      const starting = operator();
-      // A write can come before its start is reported here.
-      const process = await starting;
-      current = process;
-      const how = await Promise.race([
-        process.ended,
-        world.settled({ timeoutMs: 100_000 }).then(
-          () => 'settled',
-          () => 'stuck',
-        ),
-      ]);
+      current = await operator();
+      const how = await Promise.race([current.ended, settled]);
       if (how !== 'SIGKILL') {
         expect(how).toBe('settled');
         break;

@@ -125,7 +125,8 @@ export class FaultProxy {
     });
     response.on('close', () => {
       this.#watches.delete(response);
-      upstream.destroy();
+      // What is cut afterwards must be carried out, even if the one who asked is gone by then.
+      if (!cut) upstream.destroy();
     });
     upstream.end(body);
     const [result] = (await once(upstream, 'response')) as [IncomingMessage];
