@@ -4,7 +4,6 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { createWriteStream, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -41,13 +40,16 @@ interface Addresses {
 /** Where it says that it listens; never settles when it ends before, which whoever waits finds out otherwise. */
 function listening(child: ChildProcess): Promise<Addresses> {
   return new Promise((resolve) => {
-    if (child.stdout === null) return;
-    const lines = createInterface({ input: child.stdout });
-    lines.on('line', (line) => {
-      if (!line.includes('"listening"')) return;
-      lines.close();
+    let text = '';
+    const take = (chunk: Buffer): void => {
+      text += chunk.toString();
+      const line = text.split('\n').find((candidate) => candidate.includes('"listening"'));
+      if (line === undefined || !text.includes(`${line}\n`)) return;
+      // Not through readline, whose close() would pause the pipe, and with it the operator as soon as the pipe is full.
+      child.stdout?.off('data', take);
       resolve(JSON.parse(line) as Addresses);
-    });
+    };
+    child.stdout?.on('data', take);
   });
 }
 
