@@ -1,4 +1,5 @@
 // The operator process. Exit codes: 0 after SIGTERM or SIGINT, 2 bad flags, 3 leadership lost, 4 port in use, 1 anything else.
+import v8 from 'node:v8';
 import { describeError, createLogger } from '../rpc/log.ts';
 import { PortInUse } from '../rpc/bind-error.ts';
 import { ConfigError, parseConfig, USAGE, type OperatorConfig } from './config.ts';
@@ -13,6 +14,9 @@ function readConfig(): OperatorConfig {
     return process.exit(2);
   }
 }
+
+// An answer or an event is garbage once its object is kept; V8 would let the heap double before it looks. Costs no measurable processor time.
+v8.setFlagsFromString('--heap-growing-percent=20');
 
 const config = readConfig();
 const logger = createLogger({ level: config.logLevel, format: config.logFormat });
