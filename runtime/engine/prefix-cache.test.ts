@@ -125,6 +125,16 @@ describe('PrefixCache', () => {
     expect(bench.cache.uncachedTokens(waiting)).toBe(11);
   });
 
+  it('hashes no more between two steps than takes a few milliseconds, and counts the others whole', () => {
+    const bench = new Bench();
+    bench.computed({ tokenIds: promptOf(8) }, [8]);
+    const waiting = Array.from({ length: 5 }, () => bench.sequence({ tokenIds: promptOf(6000) }));
+    const look = (): number[] => waiting.map((sequence) => bench.cache.uncachedTokens(sequence));
+    expect(look()).toEqual([5992, 5992, 5992, 6000, 6000]);
+    bench.cache.beginStep();
+    expect(look()).toEqual([5992, 5992, 5992, 5992, 5992]);
+  });
+
   it('finds nothing when it is off', () => {
     const bench = new Bench(false);
     const sequence = bench.computed();

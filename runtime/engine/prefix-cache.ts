@@ -15,6 +15,9 @@ export interface PrefixHit {
   readonly numIdle: number;
 }
 
+/** Tokens of waiting sequences hashed between two steps at most: a few milliseconds. */
+const MOST_HASHED_TOKENS = 16_384;
+
 const NO_HIT: PrefixHit = { blocks: [], tokens: 0, numIdle: 0 };
 
 /** Finds and publishes full blocks. Switched off it never finds one and hashes nothing. */
@@ -23,6 +26,8 @@ export class PrefixCache {
   readonly #enabled: boolean;
   #promptTokens = 0;
   #hitTokens = 0;
+  /** Tokens that may still be hashed to answer uncachedTokens before the next step. */
+  #hashable = MOST_HASHED_TOKENS;
 
   constructor(blocks: BlockManager, enabled: boolean) {
     this.#blocks = blocks;
@@ -37,6 +42,10 @@ export class PrefixCache {
   /** Those of promptTokens that were in the cache. */
   get hitTokens(): number {
     return this.#hitTokens;
+  }
+
+  beginStep(): void {
+    this.#hashable = MOST_HASHED_TOKENS;
   }
 
   /** What a waiting sequence would take over if it started now. */
@@ -76,10 +85,17 @@ export class PrefixCache {
     }
   }
 
-  /** Prompt tokens that a waiting sequence would have to compute if it started now. Cheap to ask after every step: it looks on from where it was. */
+  /**
+   * Prompt tokens that a waiting sequence would have to compute if it started now. Cheap to ask after every step: it looks on from where it was. Of a burst of
+   * arrivals, those that could not be hashed yet count whole.
+   */
   uncachedTokens(sequence: Sequence): number {
     const most = this.#most(sequence);
     if (most === 0) return sequence.promptLength;
+    if (sequence.blockHashes.length === 0) {
+      if (this.#hashable <= 0) return sequence.promptLength;
+      this.#hashable -= sequence.numTokens;
+    }
     const hashes = this.#hashes(sequence);
     const isThere = (index: number): boolean => this.#blocks.blockOf(hashes[index] ?? '') !== undefined;
     let found = sequence.numFoundBlocks;

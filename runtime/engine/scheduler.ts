@@ -118,6 +118,7 @@ export class Scheduler {
   /** The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. */
   schedule(): ScheduledStep | undefined {
     this.#images.beginStep();
+    this.#prefixes.beginStep();
     this.#promoteOverdue();
     const draft: Draft = { budget: this.#limits.maxBatchedTokens, chosen: new Map(), preempted: false };
     this.#chooseRunning(draft);
