@@ -180,9 +180,10 @@ describe('an API server', () => {
 describe('an operator', () => {
   it('that is killed after each single write of a creation leaves what the next one completes', async () => {
     world.routers();
-    await world.apply();
+    // There is no node for its pods yet: of a group whose first rank runs, an operator that comes later cannot know that the others were never made.
+    await world.apply(world.onGpus());
     let kills = 0;
-    const settled = world.settled({ timeoutMs: 380_000 }).then(
+    const settled = world.says('Ready', /rank 0: Unschedulable/, { timeoutMs: 300_000 }).then(
       () => 'settled',
       () => 'stuck',
     );
@@ -197,7 +198,7 @@ describe('an operator', () => {
         current.kill('SIGKILL');
         return { kind: 'cut', when: 'after' };
       };
-      current = await operator();
+      current = await operator(['--placement-timeout-ms', '600000']);
       const how = await Promise.race([current.ended, settled]);
       if (how !== 'SIGKILL') {
         expect(how).toBe('settled');
@@ -206,8 +207,8 @@ describe('an operator', () => {
       kills += 1;
       expect(kills).toBeLessThan(80);
     }
-    // Accounts, roles, Services, ConfigMaps, budgets, policies, the router, four pods, two gates and the status.
-    expect(kills).toBeGreaterThan(20);
+    // Accounts, Role, Services, ConfigMaps, budget, policies, the router, four pods and the status.
+    expect(kills).toBeGreaterThanOrEqual(15);
     const pods = await world.ranks();
     expect(pods).toHaveLength(4);
     expect((await world.groups()).size).toBe(2);
@@ -216,5 +217,8 @@ describe('an operator', () => {
     const writes = await world.audited();
     expect(writes.filter((write) => write.startsWith('delete'))).toEqual([]);
     expect(writes.filter((write) => write.startsWith('create pods'))).toHaveLength(4);
+    await world.nodes(1, 4);
+    await world.settled();
+    expect(await world.uids()).toEqual(pods.map(({ metadata }) => metadata?.uid).toSorted());
   }, 400_000);
 });
