@@ -202,6 +202,7 @@ describe('an operator', () => {
       const how = await Promise.race([current.ended, settled]);
       if (how !== 'SIGKILL') {
         expect(how).toBe('settled');
+        current.kill('SIGKILL');
         break;
       }
       kills += 1;
@@ -217,6 +218,8 @@ describe('an operator', () => {
     const writes = await world.audited();
     expect(writes.filter((write) => write.startsWith('delete'))).toEqual([]);
     expect(writes.filter((write) => write.startsWith('create pods'))).toHaveLength(4);
+    proxy.fault = () => undefined;
+    await operator();
     await world.nodes(1, 4);
     await world.settled();
     expect(await world.uids()).toEqual(pods.map(({ metadata }) => metadata?.uid).toSorted());
