@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
+// A shared machine that stands still for seconds must not fail a build: what has real processes is tried a second time there, and the reporter says so.
+const retry = process.env['CI'] === 'true' ? 1 : 0;
+
 // `forks`: a native addon that misbehaves in a worker thread would take the whole run down.
 export default defineConfig({
   test: {
@@ -17,6 +20,7 @@ export default defineConfig({
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           testTimeout: 60_000,
+          retry,
           hookTimeout: 60_000,
           fileParallelism: false,
         },
@@ -27,6 +31,7 @@ export default defineConfig({
           include: ['test/control-plane/**/*.test.ts'],
           globalSetup: ['test/support/control-plane-setup.ts'],
           testTimeout: 120_000,
+          retry,
           hookTimeout: 120_000,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
