@@ -27,7 +27,7 @@ export interface EventRecorderOptions {
   readonly remembered?: number;
   /** Events that wait to be written; default 256, more are dropped and counted in the log. */
   readonly mostPending?: number;
-  /** Events an object may have at once; default 25. One more is allowed every `refillMs`, default 5 min. */
+  /** Events an object may have at once; default 100: a day of rollouts and drains must not leave a failure untold. One more is allowed every `refillMs`, default 10 s. */
   readonly burst?: number;
   readonly refillMs?: number;
 }
@@ -128,8 +128,8 @@ export class EventRecorder {
 
   /** A token bucket for each object. */
   #spend(object: string): boolean {
-    const burst = this.#options.burst ?? 25;
-    const refillMs = this.#options.refillMs ?? 300_000;
+    const burst = this.#options.burst ?? 100;
+    const refillMs = this.#options.refillMs ?? 10_000;
     const at = this.#clock.monotonic();
     const budget = this.#budgets.get(object) ?? { tokens: burst, at };
     const tokens = Math.min(burst, budget.tokens + (at - budget.at) / refillMs);

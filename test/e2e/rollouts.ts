@@ -2,6 +2,7 @@
 
 import { expect } from 'vitest';
 import { condition, DEPLOYMENT, groupOf, identities, type Deployment, type Pod } from './demo.ts';
+import { eventually } from '../support/served.ts';
 import { leader, operatorPods } from './serving.ts';
 import type { World } from './world.ts';
 
@@ -82,8 +83,11 @@ export async function badRevision(world: World, mark: string): Promise<void> {
   expect(failed.status?.readyReplicas).toBe(2);
   expect(condition(failed, 'Available')?.status).toBe('True');
   expect(await demo.columns()).toMatchObject({ READY: '2/2', PHASE: 'RolloutFailed' });
-  const events = await world.kubernetes.kubectl('events', '--for', DEPLOYMENT, '--types=Warning');
-  expect(events).toContain(MISSING_IMAGE);
+  // Written after the status.
+  await eventually('an event that names the image', async () => {
+    const events = await world.kubernetes.kubectl('events', '--for', DEPLOYMENT, '--types=Warning');
+    return events.includes(MISSING_IMAGE) ? true : undefined;
+  });
   expect(identities(await demo.pods())).toEqual(expect.arrayContaining(old));
   await world.traffic.rightAnswers(4);
 
