@@ -1,13 +1,13 @@
 #!/bin/sh
 # Runs the static checks and every test that this machine can run; the last line counts the tests of all tiers.
-# Tiers: unit and integration always; control-plane and cluster (test/cluster) where they can run, and all of them in CI (CI=true).
+# Tiers: unit and integration always; control-plane where it can run, and in CI (CI=true) always; cluster only when named: npm run test:cluster.
 # TEST_TIERS="unit integration" names the wanted ones. What is left out is said, with the reason.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 sh scripts/setup.sh || exit 1
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
-wanted=${TEST_TIERS:-unit integration control-plane cluster}
+wanted=${TEST_TIERS:-unit integration control-plane}
 status=0
 sh scripts/check-static.sh || status=1
 mkdir -p build

@@ -105,7 +105,7 @@ export class World {
 
   /** Waits for the step's requests to end, and for some more answers, and demands that all were right; `least` guards against no traffic at all. */
   async expectNoFailure(mark: string, least = 5): Promise<void> {
-    await this.traffic.rightAnswers(QUESTIONS.length);
+    await this.traffic.rightAnswers(Math.max(least, QUESTIONS.length));
     await this.traffic.settled();
     const report = this.traffic.report(mark);
     expect(report.failed, summary(report)).toEqual([]);
