@@ -3,7 +3,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Logger } from '../rpc/log.ts';
-import { serveMetrics, type MetricsServer } from '../rpc/metrics-server.ts';
+import type { HttpServer } from '../rpc/http-server.ts';
+import { serveMetrics } from '../rpc/metrics-server.ts';
 import { createServer, type RpcServer } from '../rpc/server.ts';
 import {
   InferenceService,
@@ -74,7 +75,7 @@ export class Router {
   readonly #inference: Inference;
   readonly #server: RpcServer;
   #ticker: NodeJS.Timeout | undefined;
-  #metricsServer: MetricsServer | undefined;
+  #metricsServer: HttpServer | undefined;
   #serving = false;
   #draining = false;
 
