@@ -217,6 +217,10 @@ describe('a drain', () => {
   );
 });
 
+const UNMADE = {
+  unmade: new Map([['demo-aaaaaaaa-0', { since: NOW, message: 'exceeded quota: few', refused: true }]]),
+};
+
 describe('a group fails', () => {
   const ended = { terminated: { exitCode: 1, reason: 'Error', finishedAt: ago(10) } };
   it.each([
@@ -224,6 +228,8 @@ describe('a group fails', () => {
     ['when a pod is being deleted', both({}, { deleted: true }), {}, 'deleted'],
     ['when a pod of one that ran is gone', [aPod()], {}, 'deleted'],
     ['not while its creation is under way', [aPod({ up: false, age: 1_000 })], {}, undefined],
+    ['not when its first rank runs before the next can be made', [aPod({ age: 1_000 })], UNMADE, undefined],
+    ['when the next can never be made', [aPod({ age: 31_000 })], UNMADE, 'unplaced'],
     [
       'when only a part of it finds a place',
       both({ up: false, age: 31_000 }, { node: '', up: false, age: 31_000 }),

@@ -1,7 +1,7 @@
 // One tensor-parallel group as its pods, the routers' reports and the nodes tell of it. Pure; everything that decides reads groups, never pods.
 import type { V1Pod, V1PodCondition } from '@kubernetes/client-node';
 import { LABELS, ROUTER_ACKNOWLEDGED } from './api.ts';
-import type { Observed, ReplicaReport } from './observed.ts';
+import type { Observed, ReplicaReport, UnmadeGroup } from './observed.ts';
 import {
   cannotStart,
   conditionOf,
@@ -56,8 +56,10 @@ export interface Group {
   readonly terminating: boolean;
   readonly failure: GroupFailure | undefined;
   readonly ends: readonly RankEnd[];
-  /** Pods that a cut-short creation still owes. */
+  /** Pods that a cut-short creation still owes, or that were deleted. */
   readonly missing: number;
+  /** Why this process could not create all pods so far; undefined = it did, or another process left it so. */
+  readonly unmade: UnmadeGroup | undefined;
   readonly createdAt: number;
   /** Since when routers have acknowledged it without a failure, 0 = never. */
   readonly acknowledgedAt: number;
@@ -165,6 +167,7 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
     terminating,
     ends: ended,
     missing,
+    unmade: context.observed.unmade?.get(name),
     createdAt: born,
     acknowledgedAt: timeOf(gateOf(leader)?.lastProbeTime),
     containersReady: ready,
@@ -205,14 +208,17 @@ function failureOf(group: Unjudged, context: GroupContext): GroupFailure | undef
   if (end !== undefined)
     return { kind: 'ended', reason: end.reason, message: `rank ${end.rank} ended: ${describeEnd(end)}` };
   const going = group.pods.filter(isTerminating);
-  if (going.length > 0 || (group.missing > 0 && group.pods.some(hasStarted))) {
+  // The first ranks may run before the last one can be created: a quota, an API server that fails.
+  const gone = group.missing > 0 && group.unmade === undefined && group.pods.some(hasStarted);
+  if (going.length > 0 || gone) {
     const ranks = going.map((pod) => rankOf(pod)).join(', ');
     const what = going.length > 0 ? `rank ${ranks}'s pod is being deleted` : "a rank's pod is gone";
     return { kind: 'deleted', reason: 'PodDeleted', message: `${what}, so the group cannot go on` };
   }
   const late = context.now >= group.placementDeadline;
   if (late && (group.partlyPlaced || (group.missing > 0 && !group.containersReady))) {
-    const lack = group.unschedulable?.message ?? `${group.missing} of its pods could not be created`;
+    const lack =
+      group.unschedulable?.message ?? `${group.missing} of its pods could not be created${refusalOf(group)}`;
     return {
       kind: 'unplaced',
       reason: 'PartlyPlaced',
@@ -227,6 +233,11 @@ function failureOf(group: Unjudged, context: GroupContext): GroupFailure | undef
       message: `no place was found elsewhere than on a node that had too few: ${group.unschedulable.message}`,
     };
   return undefined;
+}
+
+/** An API server that merely fails is the operator's matter; what it refuses is the user's. */
+function refusalOf({ unmade }: Pick<Group, 'unmade'>): string {
+  return unmade?.refused === true ? `: ${unmade.message}` : '';
 }
 
 /** A rank's end in words. */
@@ -260,7 +271,7 @@ function messageOf(
       if (group.unschedulable !== undefined)
         return `rank ${group.unschedulable.rank}: ${group.unschedulable.message}`;
       return group.missing > 0
-        ? `${group.missing} pods are still to be created`
+        ? `${group.missing} pods are still to be created${refusalOf(group)}`
         : 'waiting for the scheduler';
     case 'Starting':
       return 'images are pulled and containers started';

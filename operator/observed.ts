@@ -56,6 +56,14 @@ export interface RouterReport {
   readonly replicas: Readonly<Record<string, ReplicaReport>>;
 }
 
+export interface UnmadeGroup {
+  /** When that began, in ms. */
+  readonly since: number;
+  readonly message: string;
+  /** The API server says no (quota, admission); otherwise it did not answer as it should. */
+  readonly refused: boolean;
+}
+
 export interface Observed {
   /** Rank pods of every revision, terminating ones included. Dates are RFC 3339 strings, as the API server sends them. */
   readonly pods: readonly V1Pod[];
@@ -69,8 +77,8 @@ export interface Observed {
   readonly nodes: ReadonlyMap<string, ObservedNode>;
   /** All other children that the deployment controls (Services, the router's Deployment, claims, …). */
   readonly children: readonly ChildObject[];
-  /** Groups whose pods or claim the API server refuses to create (quota, admission), with when that began, in ms. */
-  readonly refused?: ReadonlyMap<string, { readonly since: number; readonly message: string }>;
+  /** Groups, by name, of which this process could not create all pods or the claim yet. Of other groups with pods missing those were deleted. */
+  readonly unmade?: ReadonlyMap<string, UnmadeGroup>;
 }
 
 export const NOTHING_OBSERVED: Observed = {

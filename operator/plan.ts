@@ -129,8 +129,10 @@ export function plan(
     vacating: vacating.length,
     canMake: (revision) => revisions.canMake(revision),
     blocked: blockedBy(deployment),
-    refused: (revision, index) =>
-      observed.refused?.get(replicaName(deployment.metadata.name, revision, index)),
+    refused: (revision, index) => {
+      const unmade = observed.unmade?.get(replicaName(deployment.metadata.name, revision, index));
+      return unmade?.refused === true ? unmade : undefined;
+    },
     freeIndexes: (revision) => freeIndexes(revision, groups, slots, observed),
     now,
   });

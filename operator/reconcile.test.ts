@@ -212,6 +212,27 @@ describe('names that are taken', () => {
   });
 });
 
+describe('a gate', () => {
+  it.each([
+    ['fails', apiError(500, 'InternalError', 'try again')],
+    ['conflicts', apiError(409, 'Conflict', 'changed since')],
+  ])('whose write %s is not told of as passed', async (_, fault) => {
+    const world = setup({ replicas: 1 });
+    let gates = 0;
+    world.cluster.fault = (write, _count, when) => {
+      if (when !== 'before' || write.kind !== 'Pod' || write.verb !== 'patch') return;
+      gates += 1;
+      throw fault;
+    };
+    await converge(world, world.reconciler);
+    expect(gates).toBeGreaterThan(0);
+    expect(conditionOf(world.cluster, 'Ready')).toMatchObject({ status: 'False' });
+    world.cluster.fault = () => undefined;
+    await converge(world, world.reconciler);
+    expect(conditionOf(world.cluster, 'Ready')).toMatchObject({ status: 'True' });
+  });
+});
+
 describe('a refusal', () => {
   const quota = () =>
     apiError(
@@ -238,6 +259,32 @@ describe('a refusal', () => {
       'exceeded quota',
     );
   });
+
+  it.each([
+    ['refuses', () => quota(), 'exceeded quota'],
+    ['fails at', () => apiError(500, 'InternalError', 'try again'), 'try again'],
+  ])(
+    'of rank 1, which an API server %s while rank 0 runs already, fails no group',
+    async (_, fault, words) => {
+      const world = setup({ replicas: 1 });
+      world.cluster.fault = (write, _count, when) => {
+        if (when === 'before' && write.kind === 'Pod' && write.key.endsWith('-0-1')) throw fault();
+      };
+      for (let turn = 0; turn < 5; turn += 1) {
+        await expect(world.reconciler.reconcile(KEY, signal)).rejects.toThrow(words);
+        worldMoves(world.cluster, DEMO);
+        world.cluster.deliver();
+        world.clock.now += 1_000;
+      }
+      expect(rankPodsOf(world.cluster)).toHaveLength(1);
+      world.cluster.fault = () => undefined;
+      await converge(world, world.reconciler);
+      expect(world.cluster.writes.filter(({ kind, verb }) => kind === 'Pod' && verb === 'remove')).toEqual(
+        [],
+      );
+      expect(conditionOf(world.cluster, 'Ready')).toMatchObject({ status: 'True' });
+    },
+  );
 
   it('of the same kind is told once, not at every try', async () => {
     const world = setup();

@@ -9,9 +9,9 @@ import type { ReconcileResult } from './kube/controller.ts';
 import type { Key, Resource } from './kube/object.ts';
 import { NODES } from './kube/resources.ts';
 import { observe, type ObservableCaches } from './observe.ts';
-import type { ChildObject, Observed, ObservedNode } from './observed.ts';
+import type { ChildObject, Observed, ObservedNode, UnmadeGroup } from './observed.ts';
 import type { Plan, PlanConfig } from './plan.ts';
-import { Pass, type PassOptions, type RefusedGroup, type Status, type StatusEvent } from './write-plan.ts';
+import { Pass, type PassOptions, type Status, type StatusEvent } from './write-plan.ts';
 
 /** The pure parts; given as functions so that tests can look at the writing alone. */
 export interface Decisions {
@@ -36,7 +36,7 @@ export interface ReconcilerCaches extends ObservableCaches {
   ): string | undefined;
 }
 
-export interface ReconcilerOptions extends Omit<PassOptions, 'events' | 'refused'> {
+export interface ReconcilerOptions extends Omit<PassOptions, 'events' | 'unmade'> {
   readonly caches: ReconcilerCaches;
   readonly decisions: Decisions;
   readonly config: PlanConfig;
@@ -45,8 +45,8 @@ export interface ReconcilerOptions extends Omit<PassOptions, 'events' | 'refused
 export class Reconciler implements SeenVersions {
   readonly #options: ReconcilerOptions;
   readonly #expectations = new Expectations();
-  /** By deployment; only of those that have refused groups. */
-  readonly #refused = new Map<Key, Map<string, RefusedGroup>>();
+  /** By deployment; only of those that have groups whose creation was cut short. */
+  readonly #unmade = new Map<Key, Map<string, UnmadeGroup>>();
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -59,7 +59,7 @@ export class Reconciler implements SeenVersions {
     // What it owned is collected by the garbage collector.
     if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) {
       this.#expectations.forget(key);
-      this.#refused.delete(key);
+      this.#unmade.delete(key);
       return {};
     }
     const pending = this.#expectations.pending(key, deployment.metadata.namespace, this, now());
@@ -74,19 +74,20 @@ export class Reconciler implements SeenVersions {
       await this.#newPass(deployment, key, signal).writeStatus(pausedStatus(deployment, now()));
       return {};
     }
-    const refused = this.#refused.get(key) ?? new Map<string, RefusedGroup>();
-    const observed = await this.#confirmNodes({ ...observe(deployment, caches), refused }, signal);
+    const unmade = this.#unmade.get(key) ?? new Map<string, UnmadeGroup>();
+    const observed = await this.#confirmNodes({ ...observe(deployment, caches), unmade }, signal);
     const plan = decisions.plan(deployment, observed, config, now());
-    const pass = this.#newPass(deployment, key, signal, refused);
+    const pass = this.#newPass(deployment, key, signal, unmade);
     const interrupted = await pass.execute(plan);
-    for (const name of refused.keys())
-      if (!plan.create.some((group) => group.name === name)) refused.delete(name);
-    if (refused.size === 0) this.#refused.delete(key);
-    else this.#refused.set(key, refused);
+    for (const name of unmade.keys())
+      if (!plan.create.some((group) => group.name === name)) unmade.delete(name);
+    if (unmade.size === 0) this.#unmade.delete(key);
+    else this.#unmade.set(key, unmade);
     if (interrupted?.refusal === 'terminating') return {};
 
     const next = decisions.status(deployment, observed, plan, pass.told(), now());
-    await pass.writeStatus(next);
+    // A status that says Ready before the gate does would be wrong until the next try. One that tells of a refusal cannot wait for it.
+    if (pass.gatesStand || pass.told().length > 0) await pass.writeStatus(next);
     if (interrupted !== undefined) throw interrupted.error;
     pass.throwUnlessDone();
     return earliest(plan.requeueAfterMs, pass.retryAfterMs);
@@ -96,13 +97,13 @@ export class Reconciler implements SeenVersions {
     deployment: InternVLDeployment,
     key: Key,
     signal: AbortSignal,
-    refused = new Map<string, RefusedGroup>(),
+    unmade = new Map<string, UnmadeGroup>(),
   ): Pass {
     const { decisions, ...options } = this.#options;
     return new Pass(deployment, key, signal, this.#expectations, {
       ...options,
       events: (before, after) => decisions.events(before, after),
-      refused,
+      unmade,
     });
   }
 

@@ -22,7 +22,7 @@ import type { Log } from './kube/log.ts';
 import type { Key, Resource } from './kube/object.ts';
 import { CONFIG_MAPS, PODS } from './kube/resources.ts';
 import { routersConfigMapName } from './names.ts';
-import type { ChildObject } from './observed.ts';
+import type { ChildObject, UnmadeGroup } from './observed.ts';
 import type { Plan, PlannedGroup } from './plan.ts';
 import { classify, LeftOver, mustControl, NameCollision } from './refusal.ts';
 
@@ -40,15 +40,9 @@ export interface StatusEvent {
   readonly message: string;
 }
 
-/** A group that the API server does not let us create, and since when (ms). */
-export interface RefusedGroup {
-  readonly since: number;
-  readonly message: string;
-}
-
 export interface PassOptions {
   /** By group name; kept up to date for the next plan. */
-  readonly refused: Map<string, RefusedGroup>;
+  readonly unmade: Map<string, UnmadeGroup>;
   readonly caches: { child(apiVersion: string, kind: string, key: Key): ChildObject | undefined };
   readonly writer: Writer;
   /** What to tell of a change of status. */
@@ -81,6 +75,7 @@ export class Pass {
   readonly #expectations: Expectations;
   readonly #options: PassOptions;
   readonly #errors: Error[] = [];
+  #gatesStand = false;
 
   constructor(
     deployment: InternVLDeployment,
@@ -96,6 +91,11 @@ export class Pass {
     this.#signal = signal;
     this.#expectations = expectations;
     this.#options = options;
+  }
+
+  /** Whether all is as the plan's status supposes: the gates that it counts on are written. */
+  get gatesStand(): boolean {
+    return this.#gatesStand;
   }
 
   /** Errors for the status: those that stay until somebody does something. */
@@ -123,6 +123,7 @@ export class Pass {
 
   /** In the order that keeps every state in between safe: what pods need, evidence, drains, removals, and only then new pods. */
   async execute(plan: Plan): Promise<Interruption | undefined> {
+    this.#gatesStand = plan.gates.length === 0;
     try {
       let templateKept = true;
       for (const object of plan.apply) {
@@ -133,8 +134,10 @@ export class Pass {
       }
       const { failures } = plan;
       const evidenceKept = failures === undefined || (await this.#attempt(() => this.#apply(failures)));
+      const gates: boolean[] = [];
       for (const { pod, condition } of plan.gates)
-        await this.#attempt(() => this.#setCondition(pod, condition));
+        gates.push(await this.#attempt(() => this.#setCondition(pod, condition)));
+      this.#gatesStand = gates.every((written) => written);
       for (const { pod, since } of plan.drain) await this.#attempt(() => this.#setDrain(pod, since));
       if (evidenceKept)
         for (const { pod, why } of plan.remove) await this.#attempt(() => this.#removePod(pod, why));
@@ -240,23 +243,28 @@ export class Pass {
 
   /** Rank pods and their claim; false when no further group should be tried. */
   async #createGroup(group: PlannedGroup): Promise<boolean> {
-    const { refused } = this.#options;
+    const { unmade, now } = this.#options;
     const objects = [
       ...(group.claim === undefined ? [] : [group.claim]),
       ...group.pods,
     ] as unknown as ChildObject[];
     for (const object of objects) {
       if (object.kind !== PODS.kind && this.#isThere(object)) continue;
-      if (await this.#attempt(() => this.#create(object))) continue;
-      const error = this.#errors.at(-1);
-      if (error !== undefined && classify(error) === 'refused')
-        refused.set(group.name, {
-          since: refused.get(group.name)?.since ?? this.#options.now(),
-          message: error.message,
-        });
-      return false;
+      const made = await this.#attempt(async () => {
+        try {
+          await this.#create(object);
+        } catch (thrown) {
+          const { message } = asError(thrown);
+          const before = unmade.get(group.name);
+          const refused = classify(thrown) === 'refused';
+          const since = before?.refused === refused ? before.since : now();
+          unmade.set(group.name, { since, message, refused });
+          throw thrown;
+        }
+      });
+      if (!made) return false;
     }
-    refused.delete(group.name);
+    unmade.delete(group.name);
     return true;
   }
 
@@ -314,7 +322,7 @@ export class Pass {
     this.#log(since === undefined ? 'undrained' : 'drained', PODS.kind, keyFor(pod));
   }
 
-  /** Holds for this uid alone; a pod that has gone or is another one by now is looked at when the cache shows it. */
+  /** Holds for this uid alone: for another pod of the name it is a conflict. One that has gone is looked at when the cache shows it. */
   async #patchPod(
     pod: V1Pod,
     subresource: string | undefined,
@@ -332,7 +340,7 @@ export class Pass {
         await this.#write(() => this.#options.writer.strategicMergePatch(PODS, keyFor(pod), body, options)),
       );
     } catch (error) {
-      if (!isNotFound(error) && !isConflict(error)) throw error;
+      if (!isNotFound(error)) throw error;
     }
   }
 

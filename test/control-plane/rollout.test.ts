@@ -31,7 +31,7 @@ describe('a new revision', () => {
     await world.apply(world.onGpus({ replicas: 3 }));
     await world.settled();
     const before = await world.uids();
-    routers.recount();
+    await routers.recount();
     await world.patch(engine(7));
     await world.settled();
     expect(routers.fewestServing).toBe(3);
@@ -48,7 +48,7 @@ describe('a new revision', () => {
     await world.apply(world.onGpus());
     await world.settled();
     const before = await world.uids();
-    routers.recount();
+    await routers.recount();
     await world.patch(engine(7));
     await world.settled();
     expect(routers.fewestServing).toBe(1);
@@ -72,7 +72,7 @@ describe('a new revision', () => {
     const routers = world.routers();
     await world.apply(world.onGpus({ replicas: 3, rollout: { strategy: 'Recreate' } }));
     await world.settled();
-    routers.recount();
+    await routers.recount();
     await world.patch(engine(7));
     await world.settled();
     expect(routers.fewestServing).toBe(2);
@@ -85,7 +85,7 @@ describe('a new revision', () => {
     const routers = world.routers();
     await world.apply(world.onGpus({ rollout: { strategy: 'Surge' } }));
     await world.settled();
-    routers.recount();
+    await routers.recount();
     await world.patch(engine(7));
     await world.says('Progressing', /True RollingOut: .*rank \d: .*Insufficient nvidia\.com\/gpu/);
     // Beyond the time after which others would give up.
@@ -106,7 +106,7 @@ describe('a new revision', () => {
     const oldGroups = new Set((await world.groups()).keys());
     // kwok may be faster than the failing pulls.
     routers.refuses = (group) => !oldGroups.has(group);
-    routers.recount();
+    await routers.recount();
     const stop = new AbortController();
     const pulling = failPulls(stop.signal, before);
     await world.patch({ spec: { image: 'registry.invalid/no-such:1' } });
@@ -284,7 +284,7 @@ describe('a cordoned node', () => {
     await world.apply(world.onGpus());
     await world.settled();
     const [second] = await world.nodes(1, 4);
-    routers.recount();
+    await routers.recount();
     await world.plane.kubectl(['cordon', first]);
     await eventually(async () => {
       const pods = await world.ranks();
@@ -320,7 +320,7 @@ describe('a cordoned node', () => {
     await world.apply(world.onGpus());
     await world.settled();
     await world.nodes(1, 4);
-    routers.recount();
+    await routers.recount();
     const drained = await world.plane.kubectl(['drain', first, '--delete-emptydir-data', '--timeout=60s']);
     expect(drained.code, drained.stderr).toBe(0);
     await world.settled();

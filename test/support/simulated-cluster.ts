@@ -9,6 +9,7 @@ import type {
   ObservedNode,
   ReplicaReport,
   RouterReport,
+  UnmadeGroup,
 } from '../../operator/observed.ts';
 import type { Plan } from '../../operator/plan.ts';
 
@@ -69,7 +70,7 @@ export class SimulatedCluster {
   traffic = true;
   /** Pods that the API server lets there be. */
   quota = Number.POSITIVE_INFINITY;
-  readonly refused = new Map<string, { since: number; message: string }>();
+  readonly unmade = new Map<string, UnmadeGroup>();
   lost = 0;
 
   constructor(random: () => number, nodes: readonly number[]) {
@@ -263,7 +264,7 @@ export class SimulatedCluster {
       failures: [...this.configMaps.values()].find(({ metadata }) => metadata?.name?.endsWith('-failures')),
       nodes: this.nodeObjects(),
       children: [],
-      refused: new Map(this.refused),
+      unmade: new Map(this.unmade),
       ...parts,
     };
   }
@@ -356,8 +357,8 @@ export class SimulatedCluster {
       if (!write(() => this.#byUid(pod, (sim) => this.#remove(sim)))) return writes;
     for (const { pods, revision } of plan.create)
       for (const pod of pods) if (!write(() => this.#create(pod, pods.length, revision))) return writes;
-    for (const name of this.refused.keys())
-      if (!plan.create.some((group) => group.name === name)) this.refused.delete(name);
+    for (const name of this.unmade.keys())
+      if (!plan.create.some((group) => group.name === name)) this.unmade.delete(name);
     for (const child of plan.prune)
       if (!write(() => this.configMaps.delete(child.metadata.name))) return writes;
     return writes;
@@ -387,7 +388,8 @@ export class SimulatedCluster {
     if (this.pods.has(name)) return; // 409 AlreadyExists
     const group = pod.metadata?.labels?.[LABELS.group] ?? '';
     if (this.pods.size >= this.quota) {
-      if (!this.refused.has(group)) this.refused.set(group, { since: this.now, message: 'exceeded quota' });
+      if (!this.unmade.has(group))
+        this.unmade.set(group, { since: this.now, message: 'exceeded quota', refused: true });
       return;
     }
     const whole = Number(

@@ -8,6 +8,7 @@ import { Reflector } from '../../operator/kube/reflector.ts';
 import { Store } from '../../operator/kube/store.ts';
 import { baseName, routersConfigMapName } from '../../operator/names.ts';
 import { conditionOf, containersReady, drainOf, isTerminating, rankOf } from '../../operator/rank-pod.ts';
+import { eventually } from './operator-process.ts';
 import { SILENT } from './silent-log.ts';
 
 export class SimulatedRouters {
@@ -43,8 +44,16 @@ export class SimulatedRouters {
     }).run(this.#stop.signal);
   }
 
-  /** Counts from now on. */
-  recount(): void {
+  /** Counts from now on: what the API server holds has been seen before. */
+  async recount(): Promise<void> {
+    const labelSelector = `${LABELS.deployment}=${baseName(this.#name)}`;
+    const { items } = await this.#client.list<V1Pod>(PODS, { namespace: this.#namespace, labelSelector });
+    const versions = (pods: readonly V1Pod[]) =>
+      pods.map(({ metadata }) => `${metadata?.uid} ${metadata?.resourceVersion}`).toSorted();
+    await eventually(async () => {
+      const behind = versions(this.#store.list()).join() !== versions(items).join();
+      if (behind) throw new Error('the routers have not seen all that happened to pods');
+    });
     this.fewestServing = Number.POSITIVE_INFINITY;
     this.mostGroups = 0;
     this.#count();

@@ -161,7 +161,7 @@ export class TestNamespace {
     }, timeoutMs);
   }
 
-  /** Waits until the operator has seen the newest spec and calls it done. */
+  /** Waits until the operator has seen the newest spec and calls it done, and what it deleted is gone. */
   async settled({ name = 'demo', timeoutMs = 90_000 } = {}): Promise<void> {
     await eventually(async () => {
       const { metadata, spec } = await this.deployment(name);
@@ -171,7 +171,9 @@ export class TestNamespace {
       const ready = spec.replicas === 0 || find('Ready')?.status === 'True';
       const done =
         observedGeneration === metadata.generation && ready && find('Progressing')?.reason === 'Complete';
-      if (done && replicas === spec.replicas && updatedReplicas === spec.replicas) return;
+      const leaving = (await this.ranks(name)).filter(({ metadata }) => metadata?.deletionTimestamp);
+      if (done && replicas === spec.replicas && updatedReplicas === spec.replicas && leaving.length === 0)
+        return;
       throw new Error(
         `not settled: phase ${phase}, ${JSON.stringify(conditions)}, groups ${JSON.stringify(groups)}`,
       );
