@@ -29,12 +29,25 @@ export default defineConfig({
         test: {
           name: 'control-plane',
           include: ['test/control-plane/**/*.test.ts'],
+          exclude: ['test/control-plane/alone/**'],
+          globalSetup: ['test/support/control-plane-setup.ts'],
+          testTimeout: 120_000,
+          retry,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        // What others would feel: restarts of the API server, operators that act in every namespace, the chart.
+        test: {
+          name: 'control-plane-alone',
+          include: ['test/control-plane/alone/**/*.test.ts'],
           globalSetup: ['test/support/control-plane-setup.ts'],
           testTimeout: 120_000,
           retry,
           hookTimeout: 120_000,
           fileParallelism: false,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -45,7 +58,7 @@ export default defineConfig({
           testTimeout: 900_000,
           hookTimeout: 900_000,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

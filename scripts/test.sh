@@ -36,7 +36,7 @@ for tier in $wanted; do
     left_out "$what" 'scripts/setup-cluster.sh failed, see above'
     status=1
   else
-    set -- "$@" --project "$tier"
+    set -- "$@" --project "$tier*"
   fi
 done
 

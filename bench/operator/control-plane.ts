@@ -45,8 +45,8 @@ export async function startControlPlane(): Promise<BenchControlPlane> {
   };
   try {
     await script('up');
+    await script('kwok', String(NODES));
     const plane = controlPlaneAt(directory, await programsDirectory());
-    await plane.kwok({ nodes: NODES });
     for (const args of [
       ['apply', '--server-side', '-f', CRDS],
       ['wait', '--for=condition=Established', '-f', CRDS],

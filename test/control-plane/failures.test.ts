@@ -9,7 +9,6 @@ let world: TestNamespace;
 
 beforeAll(async () => {
   plane = await controlPlane();
-  await plane.kwok();
 });
 beforeEach(async () => {
   world = await TestNamespace.make(plane);
@@ -90,9 +89,8 @@ describe('a rank that ends', () => {
       lastLines: ['allocation failed', 'out of memory #1'],
     });
     expect(status.groups.find(({ name }) => name === broken)).toMatchObject({ phase: 'Down' });
-    const after = await world.groups();
-    expect((after.get(healthy) ?? []).map(({ metadata }) => metadata?.uid)).toEqual(kept);
-    expect([...after.keys()]).toEqual([healthy]);
+    await eventually(async () => expect([...(await world.groups()).keys()]).toEqual([healthy]));
+    expect(((await world.groups()).get(healthy) ?? []).map(({ metadata }) => metadata?.uid)).toEqual(kept);
     expect(await world.condition('Available')).toMatch(/^True/);
     await world.patch({ spec: { engine: { maxSequences: 5 } } });
     await world.settled();

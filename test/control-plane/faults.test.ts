@@ -13,7 +13,6 @@ let proxy: FaultProxy;
 
 beforeAll(async () => {
   plane = await controlPlane();
-  await plane.kwok();
 });
 beforeEach(async () => {
   world = await TestNamespace.make(plane);
@@ -109,38 +108,6 @@ describe('an API server', () => {
     for (const [refused = 0, again = 0] of first) expect(again - refused).toBeGreaterThanOrEqual(990);
     expect(await world.ranks()).toHaveLength(2);
   });
-
-  it('that takes 5 s for everything has each write made once', async () => {
-    const process = await operator();
-    world.routers();
-    await world.apply();
-    await world.settled();
-    const [kept = ''] = (await world.groups()).keys();
-    proxy.fault = ({ isWatch }) => (isWatch ? undefined : { kind: 'delay', ms: 5000 });
-    await world.patch({ spec: { replicas: 1 } });
-    await world.settled({ timeoutMs: 110_000 });
-    expect([...(await world.groups()).keys()]).toEqual([kept]);
-    expect(said(process, 'drained')).toHaveLength(1);
-    expect(said(process, 'deleted')).toHaveLength(2);
-  });
-
-  it('that is gone for a minute finds nothing undone and the changes of that minute made', async () => {
-    const process = await operator();
-    world.routers();
-    await world.apply();
-    await world.settled();
-    const before = await world.uids();
-    proxy.fault = () => ({ kind: 'cut', when: 'before' });
-    proxy.cutWatches();
-    await world.patch({ spec: { replicas: 3 } });
-    await new Promise((resolve) => setTimeout(resolve, 60_000));
-    expect(await world.uids()).toEqual(before);
-    proxy.fault = () => undefined;
-    await world.settled({ timeoutMs: 60_000 });
-    expect((await world.uids()).filter((uid) => before.includes(uid))).toEqual(before);
-    expect(said(process, 'deleted')).toEqual([]);
-    expect(process.logs.filter(({ level }) => level === 'error')).toEqual([]);
-  }, 180_000);
 
   it.each([1, 2, 3])(
     'that fails at random (seed %i) delays a creation, a rollout and a scaling, no more',

@@ -17,7 +17,6 @@ const running: OperatorProcess[] = [];
 
 beforeAll(async () => {
   plane = await controlPlane();
-  await plane.kwok();
 });
 
 afterEach(async () => {
@@ -313,28 +312,5 @@ describe('two operators', () => {
     first.kill('SIGCONT');
     expect(await first.ended).toBe(3);
     expect(first.logs.filter(({ message }) => message === 'created')).toHaveLength(before);
-  });
-});
-
-describe('an API server', () => {
-  it('that is gone for a while loses nothing', async () => {
-    const namespace = await plane.namespace();
-    // Longer than the outage: the leader stays.
-    const lease = [
-      '--lease-duration-ms',
-      '60000',
-      '--renew-deadline-ms',
-      '50000',
-      '--retry-period-ms',
-      '500',
-    ];
-    const process = await operator(namespace, 'operator-a', lease);
-    await serving(namespace);
-    await plane.stopApiServer();
-    await plane.startApiServer();
-    await kubectl(namespace, ['delete', 'service', routerName('demo')]);
-    await eventually(async () => read(plane, namespace, `service/${routerName('demo')}`), 60_000);
-    expect(await ranks(namespace)).toHaveLength(4);
-    expect(process.logs.filter(({ message }) => message === 'deleted')).toEqual([]);
   });
 });

@@ -1,7 +1,6 @@
 // Rollouts, scaling and moves on a real API server with a real scheduler; kwok plays the kubelets, simulated routers answer for every group.
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ANNOTATIONS } from '../../operator/api.ts';
-import { NODES } from '../../operator/kube/resources.ts';
 import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
 import { eventually } from '../support/operator-process.ts';
 import { TestNamespace } from '../support/test-namespace.ts';
@@ -11,7 +10,6 @@ let world: TestNamespace;
 
 beforeAll(async () => {
   plane = await controlPlane();
-  await plane.kwok();
 });
 beforeEach(async () => {
   world = await TestNamespace.make(plane);
@@ -325,28 +323,5 @@ describe('a cordoned node', () => {
     expect(drained.code, drained.stderr).toBe(0);
     await world.settled();
     expect(routers.fewestServing).toBe(2);
-  });
-});
-
-describe('a node that is lost', () => {
-  it('has its group replaced elsewhere', async () => {
-    const [, second = ''] = await world.nodes(2, 2);
-    await world.nodes(1, 2);
-    await world.operator({ flags: [...PLACEMENT, '--node-lost-timeout-ms', '0'] });
-    world.routers();
-    await world.apply(world.onGpus());
-    await world.settled();
-    const lost = (await world.ranks()).find(({ spec }) => spec?.nodeName === second) !== undefined;
-    const victim = lost ? second : ((await world.ranks())[0]?.spec?.nodeName ?? '');
-    const before = (await world.ranks()).filter(({ spec }) => spec?.nodeName !== victim);
-    await world.client.remove(NODES, victim);
-    await eventually(async () => {
-      const pods = await world.ranks();
-      expect(pods.filter(({ spec }) => spec?.nodeName === victim)).toEqual([]);
-      expect(pods).toHaveLength(4);
-    }, 90_000);
-    await world.settled();
-    const after = await world.uids();
-    expect(before.filter(({ metadata }) => !after.includes(metadata?.uid ?? ''))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-// vitest's global set-up of the project `control-plane`: one control plane for the run, with this clone's CRDs.
+// vitest's global set-up of the projects `control-plane` and `control-plane-alone`: one control plane for the run, with this clone's CRDs and two fake nodes of 4 GPUs.
 // INTERNVL_CONTROL_PLANE names the STATE_DIR of one that runs already (`npm run cluster -- up --control-plane-only`) and is used instead.
 
 import { mkdtemp } from 'node:fs/promises';
@@ -20,6 +20,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   };
   try {
     if (running === undefined) await command('bash', [CONTROL_PLANE_SCRIPT, 'up'], { env });
+    // Whose pods run as soon as they are bound, and are Ready when their gates are True too.
+    await command('bash', [CONTROL_PLANE_SCRIPT, 'kwok', '2', '4'], { env });
     const { kubectl } = controlPlaneAt(directory, await programsDirectory());
     for (const args of [
       ['apply', '--server-side', '--force-conflicts', '-f', CRDS],

@@ -37,8 +37,6 @@ export interface ControlPlane {
   /** As if it had crashed; `startApiServer` brings it back. */
   readonly stopApiServer: () => Promise<void>;
   readonly startApiServer: () => Promise<void>;
-  /** Fake nodes whose pods run as soon as they are bound, and are Ready when their gates are True too. They stay for the rest of the run. */
-  readonly kwok: (options?: { readonly nodes?: number; readonly gpusPerNode?: number }) => Promise<void>;
 }
 
 /** The one of this run; tests of the vitest project `control-plane` have it. */
@@ -83,9 +81,6 @@ export function controlPlaneAt(directory: string, programs: string): ControlPlan
         if (code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${stderr}`);
       }
       return name;
-    },
-    kwok: async ({ nodes = 2, gpusPerNode = 4 } = {}) => {
-      await script('kwok', String(nodes), String(gpusPerNode));
     },
   };
 }

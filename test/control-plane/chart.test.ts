@@ -4,13 +4,13 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { describe, expect, it } from 'vitest';
-import { parseConfig } from '../../../operator/config.ts';
-import { CLUSTER_RULES, leaseRules, NAMESPACED_RULES, type PolicyRule } from '../../../operator/rules.ts';
-import { CHART } from '../../support/chart-series.ts';
-import { command } from '../../support/control-plane.ts';
-import { helm, render, toolPath, type Rendered } from '../../support/helm.ts';
+import { parseConfig } from '../../operator/config.ts';
+import { CLUSTER_RULES, leaseRules, NAMESPACED_RULES, type PolicyRule } from '../../operator/rules.ts';
+import { CHART } from '../support/chart-series.ts';
+import { command } from '../support/control-plane.ts';
+import { helm, render, toolPath, type Rendered } from '../support/helm.ts';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const ALL_ON = {
   metrics: {
     serviceMonitor: { enabled: true, labels: { release: 'prometheus' } },

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KubeConfig, type V1Pod } from '@kubernetes/client-node';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ApiClient } from '../../operator/kube/api-client.ts';
-import { CONFIG_MAPS, PODS } from '../../operator/kube/resources.ts';
-import { CLUSTER_RULES, leaseRules, NAMESPACED_RULES, type PolicyRule } from '../../operator/rules.ts';
-import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
-import { kubeconfig } from '../support/fault-proxy.ts';
-import { eventually, managed, type OperatorProcess } from '../support/operator-process.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import { ApiClient } from '../../../operator/kube/api-client.ts';
+import { CONFIG_MAPS, PODS } from '../../../operator/kube/resources.ts';
+import { CLUSTER_RULES, leaseRules, NAMESPACED_RULES, type PolicyRule } from '../../../operator/rules.ts';
+import { controlPlane, type ControlPlane } from '../../support/control-plane.ts';
+import { kubeconfig } from '../../support/fault-proxy.ts';
+import { eventually, managed, type OperatorProcess } from '../../support/operator-process.ts';
+import { TestNamespace } from '../../support/test-namespace.ts';
 
 const ACCOUNT = 'the-operator';
 const RBAC = 'rbac.authorization.k8s.io';
@@ -21,7 +21,6 @@ let directory: string;
 
 beforeAll(async () => {
   plane = await controlPlane();
-  await plane.kwok();
   directory = await mkdtemp(join(tmpdir(), 'internvl-rights-'));
 });
 afterAll(async () => {

@@ -1,7 +1,7 @@
 // The control plane that these tests stand on does what they take for granted.
 
 import { describe, expect, it } from 'vitest';
-import { controlPlane } from '../support/control-plane.ts';
+import { controlPlane } from '../../support/control-plane.ts';
 
 describe('the control plane', () => {
   it('serves the CRD of this clone', async () => {
@@ -41,8 +41,7 @@ describe('the control plane', () => {
   });
 
   it('runs pods on fake nodes, and leaves readiness gates to who owns them', async () => {
-    const { namespace, kubectl, kwok } = await controlPlane();
-    await kwok();
+    const { namespace, kubectl } = await controlPlane();
     const name = await namespace();
     const pod = (suffix: string, gates: readonly string[]) => ({
       apiVersion: 'v1',
