@@ -530,6 +530,24 @@ describe('faults', () => {
     );
   });
 
+  it('of conflict at a deletion are tried again at once: nothing is waited for that was not done', async () => {
+    const world = setup({ replicas: 1 });
+    await converge(world, world.reconciler);
+    world.cluster.edit('InternVLDeployment', KEY, (object) => {
+      Object.assign(object, { spec: { ...(object['spec'] as object), replicas: 0 } });
+    });
+    let refused = 0;
+    world.cluster.fault = ({ verb, kind }, _count, when) => {
+      if (verb === 'remove' && kind === 'Pod' && when === 'before' && (refused += 1) <= 2)
+        throw apiError(409, 'Conflict', 'the object has been modified');
+    };
+    const begun = world.clock.now;
+    await converge(world, world.reconciler);
+    expect(refused).toBeGreaterThan(2);
+    expect(rankPodsOf(world.cluster)).toEqual([]);
+    expect(world.clock.now - begun).toBeLessThan(20_000);
+  });
+
   it('of two operators with caches of different age make nothing twice and delete nothing', async () => {
     const world = setup();
     const first = world.newReconciler();

@@ -15,7 +15,7 @@ import { isSubset, needsApply, withAppliedHash } from './applied.ts';
 import { CHILD_RESOURCES, INTERNVL_DEPLOYMENTS } from './caches.ts';
 import type { Expectations } from './expectations.ts';
 import type { ApiClient } from './kube/api-client.ts';
-import { asError, isAlreadyExists, isConflict, isNotFound } from './kube/errors.ts';
+import { asError, isAlreadyExists, isNotFound } from './kube/errors.ts';
 import { keyFor, makeKey } from './kube/identity.ts';
 import { countedAsApplied } from './kube/managed-fields.ts';
 import type { Log } from './kube/log.ts';
@@ -362,8 +362,8 @@ export class Pass {
       await this.#write(() => this.#options.writer.remove(resource, key, { uid, signal: this.#signal }));
       this.#log('deleted', resource.kind, key, { why });
     } catch (error) {
-      // Gone, or another object of that name: not the one to delete.
-      if (!isNotFound(error) && !isConflict(error)) throw error;
+      // Gone. Another object of that name is a conflict, and so is a deletion that the API server could not carry out: neither may be waited for.
+      if (!isNotFound(error)) throw error;
     }
   }
 

@@ -188,7 +188,7 @@ describe('a deployment', () => {
     const before = await ranks(namespace);
     const [victim] = before;
     const group = victim?.metadata.labels?.[LABELS.group] ?? '';
-    await kubectl(namespace, ['delete', 'pod', victim?.metadata.name ?? '']);
+    await kubectl(namespace, ['delete', 'pod', victim?.metadata.name ?? '', '--wait=false']);
     await eventually(async () => {
       await reportReady(plane, namespace, 'demo');
       expect(await condition(namespace, 'Ready')).toMatchObject({ status: 'True' });
