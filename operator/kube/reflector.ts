@@ -37,12 +37,14 @@ export interface ReflectorOptions<T extends Identified> {
   readonly watchSeconds?: readonly [number, number];
   /** Silence after which a watch is given up, beyond the server's end of it; default 10 s. */
   readonly inactivityMs?: number;
-  /** Objects per page of a list; default 500. */
+  /** Objects per page of a list; default 100. */
   readonly pageLimit?: number;
 }
 
 type WatchClient = Pick<ApiClient, 'list' | 'watch'>;
 
+/** A page is parsed whole before most of it is dropped again. */
+const PAGE_LIMIT = 100;
 const FIRST_RETRY_MS = 800;
 const LONGEST_RETRY_MS = 30_000;
 /** What a server may ask us to wait, at most. */
@@ -61,8 +63,6 @@ export class Reflector<T extends Identified> {
   readonly #backoff: Backoff;
   /** Where the next watch begins; undefined when a list is needed. */
   #version: string | undefined;
-  /** "0": from the server's memory. "" after it did not know our version: the newest, so that the same does not happen again. */
-  #listFrom: '0' | '' = '0';
   #hasSynced = false;
   #lastContact: number | undefined;
   #lastContactWall: number | undefined;
@@ -117,7 +117,6 @@ export class Reflector<T extends Identified> {
       this.#options.observer?.listed?.('ok', items.length, elapsed());
       const changes = this.#store.replace(items, resourceVersion);
       this.#version = resourceVersion;
-      this.#listFrom = '0';
       for (const change of changes) this.#tell(change);
       if (this.#hasSynced) return;
       this.#hasSynced = true;
@@ -128,6 +127,10 @@ export class Reflector<T extends Identified> {
     }
   }
 
+  /**
+   * The newest state, in pages. Asked for "any version" (resourceVersion=0) a server answers from memory and ignores the limit: all at once, of which a
+   * process of little memory keeps the traces.
+   */
   async #listPages(signal: AbortSignal): Promise<{ items: T[]; resourceVersion: string }> {
     const { namespace, labelSelector, fieldSelector, pageLimit } = this.#options;
     const items: T[] = [];
@@ -138,9 +141,8 @@ export class Reflector<T extends Identified> {
         namespace,
         labelSelector,
         fieldSelector,
-        limit: pageLimit ?? 500,
-        // The token of a page carries the version of the first one.
-        ...(next ? { continue: next } : { resourceVersion: this.#listFrom }),
+        limit: pageLimit ?? PAGE_LIMIT,
+        ...(next && { continue: next }),
         signal,
       });
       this.#contact();
@@ -210,15 +212,11 @@ export class Reflector<T extends Identified> {
     if (isGone(error)) {
       if (watching) observer?.watched?.('gone');
       this.#version = undefined;
-      const again = this.#listFrom === '' && !watching;
-      this.#listFrom = '';
       log.info(`${this.#resource.plural}: the version is no longer known, listing again`, fields);
-      if (watching || !again) return; // at once, but a list that keeps expiring waits below
+      if (watching) return; // at once; a list that expires between its pages waits below
     } else if (watching) {
       const malformed = error instanceof TransportError && error.code === 'Malformed';
       observer?.watched?.(malformed ? 'malformed' : 'error');
-    } else if (error instanceof TransportError && error.code === 'ResponseTooLarge') {
-      this.#listFrom = ''; // from memory the server ignores the page limit
     }
     const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
     const waitMs = Math.max(this.#backoff.next(), Math.min(asked, LONGEST_ASKED_MS));
@@ -248,12 +246,19 @@ export class Reflector<T extends Identified> {
 
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
 
-/** Without what is large and read by nobody here: managedFields and kubectl's copy of what was applied. Changes the parsed object in place. */
+/**
+ * Without what is large and read by nobody here: managedFields and kubectl's copy of what was applied. A copy: an object that has lost a property takes a
+ * third more memory than one that never had it (measured, V8 13.6).
+ */
 function slim<T extends Identified>(object: T): T {
-  const metadata = object.metadata as
-    { managedFields?: unknown; annotations?: Record<string, string> } | undefined;
-  if (metadata === undefined) return object;
-  delete metadata.managedFields;
-  if (metadata.annotations !== undefined) delete metadata.annotations[LAST_APPLIED];
-  return object;
+  if (object.metadata === undefined) return object;
+  const { managedFields: _, annotations, ...metadata } = object.metadata as Metadata;
+  if (annotations === undefined) return { ...object, metadata };
+  const { [LAST_APPLIED]: __, ...kept } = annotations;
+  return { ...object, metadata: { ...metadata, annotations: kept } };
+}
+
+interface Metadata {
+  readonly managedFields?: unknown;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
