@@ -20,7 +20,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export STATE_DIR=${STATE_DIR:-${TMPDIR:-/tmp}/internvl-cluster}
 export NODE_NAMES=${NODE_NAMES:-node-a node-b}
-export GPUS=${GPUS:-4}                               # nvidia.com/gpu on each node; 0: no device plugin
+export GPUS=${GPUS:-4}                               # on each node, as nvidia.com/gpu and as devices of class gpu.internvl.test; 0: none
 export NODE_GRACE_SECONDS=${NODE_GRACE_SECONDS:-8}   # a node silent for so long becomes NotReady (Kubernetes: 50)
 export TOLERATION_SECONDS=${TOLERATION_SECONDS:-300} # pods stay bound to a node that is not ready for so long (Kubernetes: 300)
 export NETWORK=172.30.0 POD_NETWORK=10.244           # lab .1, nodes .11 .12 ...; node i has the pods $POD_NETWORK.i.0/24
@@ -195,6 +195,7 @@ up() {
     forward_api
     lab kubectl apply --server-side -f "$here/coredns.yaml" >/dev/null
     lab kubectl -n kube-system rollout status deployment/coredns --timeout=60s >/dev/null || fail 'CoreDNS is not available'
+    [ "$GPUS" = 0 ] || lab kubectl apply --server-side -f "$here/dra-driver/device-class.yaml" >/dev/null
     for name in $NODE_NAMES; do
       [ "$GPUS" = 0 ] || lab kubectl wait "node/$name" --for=jsonpath='{.status.allocatable.nvidia\.com/gpu}'="$GPUS" --timeout=60s >/dev/null
     done

@@ -126,6 +126,7 @@ keep kube-proxy kube-proxy --config "$state/kube-proxy.yaml"
 if [ "$GPUS" -gt 0 ]; then
   export COUNT=$GPUS PREFIX=$name UNHEALTHY_FILE=$state/unhealthy-gpus
   keep device-plugin node "$here/device-plugin/device-plugin.ts"
+  NODE=$name keep dra-driver node --disable-warning=ExperimentalWarning "$here/dra-driver/dra-driver.ts"
 fi
 while :; do # as process 1 it also reaps orphans
   sleep 3600 &
