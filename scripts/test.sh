@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the static checks and every test that this machine can run; the last line counts the tests of all tiers.
-# Tiers: unit and integration always; control-plane where it can run, and in CI (CI=true) always; cluster only when named: npm run test:cluster.
+# Tiers: unit and integration always; control-plane where it can run, and in CI (CI=true) always; cluster only when named, as CI does.
 # TEST_TIERS="unit integration" names the wanted ones. What is left out is said, with the reason.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -1,7 +1,7 @@
 // One deployment's life on a real cluster, from `helm install` to `helm uninstall`, under traffic that goes on through all of it.
 
 import { afterAll, beforeAll, describe } from 'vitest';
-import { shareClaim } from './claims.ts';
+import { shareClaim, takeByName } from './devices.ts';
 import { killRank, loseNode, restartApiServer } from './faults.ts';
 import { saveEvidence } from './evidence.ts';
 import { inventory } from './inventory.ts';
@@ -44,6 +44,7 @@ describe('a deployment on a real cluster', () => {
     await world.startTraffic();
   });
   step('a group that shares a claim for its devices', () => shareClaim(world));
+  step('a group whose ranks take a device each', () => takeByName(world));
   step('scale 2 -> 1 -> 3 -> 0 -> 1', (mark) => scaleByHand(world, mark));
   step('an autoscaler adds and takes away a replica', (mark) => scaleByAutoscaler(world, mark));
   step('kill -9 of a rank', (mark) => killRank(world, mark));

@@ -44,7 +44,7 @@ export class World {
       // Whatever becomes of this process, the cluster ends with it.
       ...(!KEEP && { OWNER_PID: String(process.pid) }),
       NODE_NAMES: 'node-a node-b',
-      GPUS: '0',
+      GPUS: '2',
       // A router or operator pod of a lost node is replaced after so long, not after five minutes.
       TOLERATION_SECONDS: '5',
       NODE_FILES: join(directory, 'files'),
