@@ -23,7 +23,8 @@ import type { Key, Resource } from './kube/object.ts';
 import { CONFIG_MAPS, PODS } from './kube/resources.ts';
 import { routersConfigMapName } from './names.ts';
 import type { ChildObject, UnmadeGroup } from './observed.ts';
-import type { Plan, PlannedGroup } from './plan.ts';
+import type { Plan } from './plan.ts';
+import type { PlannedGroup } from './revisions.ts';
 import { classify, LeftOver, mustControl, NameCollision } from './refusal.ts';
 
 /** What is used of the API client. It is the fenced one: it refuses to write once this process may not act any more. */
