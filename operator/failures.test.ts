@@ -98,6 +98,15 @@ describe('after a rank ended', () => {
     expect(entry?.lastLines).toHaveLength(20);
     expect(entry?.lastLines.at(-1)).toMatch(/^49 x{1,200}$/);
   });
+
+  it.each([
+    ['a log line whose beginning is missing', 'ssage":"loading"}\n{"message":"a"}\n{"message":"b"}\n', 2],
+    ['but not words before log lines', 'Killed\n{"message":"a"}\nout of memory\n', 3],
+    ['but not the only line', 'bad flag', 1],
+  ])('leaves out %s', (_, message, left) => {
+    const entry = afterEnd(attempt('a'), [end({ message })], undefined, BUDGET, NOW);
+    expect(entry?.lastLines).toHaveLength(left);
+  });
 });
 
 describe('after a release', () => {

@@ -249,8 +249,11 @@ function isBetterCulprit(before: FailureEntry, culprit: RankEnd): boolean {
 }
 
 function lastLines(message: string): string[] {
-  const lines = message.trimEnd().split('\n').slice(-MAX_LINES);
-  return lines.filter((line) => line !== '').map((line) => line.slice(0, MAX_LINE_LENGTH));
+  const lines = message.split('\n').filter((line) => line.trim() !== '');
+  // The kubelet takes the last 2 KiB of a log: its first line then lacks its beginning.
+  const [first = '', ...rest] = lines;
+  const isCut = rest.length > 0 && !first.startsWith('{') && rest.every((line) => line.startsWith('{'));
+  return (isCut ? rest : lines).slice(-MAX_LINES).map((line) => line.slice(0, MAX_LINE_LENGTH));
 }
 
 function iso(time: number): string {

@@ -233,6 +233,28 @@ describe('a gate', () => {
   });
 });
 
+describe('a drain', () => {
+  it('waits for the gate of the group that takes over', async () => {
+    const world = setup({ replicas: 1 });
+    await converge(world, world.reconciler);
+    world.cluster.edit('InternVLDeployment', KEY, (object) => {
+      Object.assign(object, { spec: { ...(object['spec'] as object), image: 'runtime:2' } });
+      (object.metadata as { generation?: number }).generation = 2;
+    });
+    const patched: string[] = [];
+    let refused = 0;
+    world.cluster.fault = ({ verb, kind, subresource }, _count, when) => {
+      if (verb !== 'patch' || kind !== 'Pod') return;
+      if (when === 'before' && subresource === 'status' && (refused += 1) <= 2)
+        throw apiError(409, 'Conflict', 'the object has been modified');
+      if (when === 'after') patched.push(subresource === 'status' ? 'gate' : 'drain');
+    };
+    await converge(world, world.reconciler);
+    expect(refused).toBeGreaterThan(2);
+    expect(patched.slice(0, 2)).toEqual(['gate', 'drain']);
+  });
+});
+
 describe('a refusal', () => {
   const quota = () =>
     apiError(

@@ -139,7 +139,9 @@ export class Pass {
       for (const { pod, condition } of plan.gates)
         gates.push(await this.#attempt(() => this.#setCondition(pod, condition)));
       this.#gatesStand = gates.every((written) => written);
-      for (const { pod, since } of plan.drain) await this.#attempt(() => this.#setDrain(pod, since));
+      // Groups are drained for others that have taken over, by their gates.
+      if (this.#gatesStand)
+        for (const { pod, since } of plan.drain) await this.#attempt(() => this.#setDrain(pod, since));
       if (evidenceKept)
         for (const { pod, why } of plan.remove) await this.#attempt(() => this.#removePod(pod, why));
       if (templateKept) for (const group of plan.create) if (!(await this.#createGroup(group))) break;

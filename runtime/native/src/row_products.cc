@@ -1,5 +1,7 @@
 #include "row_products.h"
 
+#include <type_traits>
+
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -42,12 +44,68 @@ HWY_INLINE void DotBlock(const float* x, int64_t k, const W* w, int64_t w_stride
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// The same for bfloat16 weights where registers suffice: whole vectors of them are read and taken apart into
+// even and odd elements, by a shift and a mask, instead of being widened half a vector at a time; x is put in
+// that order once for all weights.
+template <int kRows, int kWeights>
+HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w_stride, float* out,
+                         int64_t out_stride) {
+  const D d;
+  const hn::RebindToUnsigned<D> bits;
+  const hn::Repartition<uint16_t, D> halves;
+  const auto upper = hn::Set(bits, 0xFFFF0000u);
+  const int64_t lanes = hn::Lanes(d);
+  V sums[kRows][kWeights];
+  for (int t = 0; t < kRows; ++t) {
+    for (int n = 0; n < kWeights; ++n) sums[t][n] = hn::Zero(d);
+  }
+  int64_t i = 0;
+  for (; i + 2 * lanes <= k; i += 2 * lanes) {
+    V even[kRows], odd[kRows];
+    for (int t = 0; t < kRows; ++t) {
+      const V low = hn::LoadU(d, x + t * k + i), high = hn::LoadU(d, x + t * k + i + lanes);
+      even[t] = hn::ConcatEven(d, high, low);
+      odd[t] = hn::ConcatOdd(d, high, low);
+    }
+    for (int n = 0; n < kWeights; ++n) {
+      const BFloat16* at = w + n * w_stride + i;
+      const auto pairs = hn::BitCast(bits, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(at)));
+      const V evens = hn::BitCast(d, hn::ShiftLeft<16>(pairs)), odds = hn::BitCast(d, hn::And(pairs, upper));
+      for (int t = 0; t < kRows; ++t)
+        sums[t][n] = hn::MulAdd(odd[t], odds, hn::MulAdd(even[t], evens, sums[t][n]));
+    }
+  }
+  for (int t = 0; t < kRows; ++t) {
+    for (int n = 0; n < kWeights; ++n) {
+      float sum = hn::GetLane(hn::SumOfLanes(d, sums[t][n]));
+      for (int64_t j = i; j < k; ++j) sum += x[t * k + j] * LoadOne(w + n * w_stride + j);
+      out[t * out_stride + n] = sum;
+    }
+  }
+}
+#endif
+
+// A processor foresees reads up to the end of a page: rows shorter than that are read one after the other, as
+// one stream.
+constexpr int64_t kShortRow = 1536;
+
 template <int kRows, typename W>
 HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride, int64_t weights, float* out,
                          int64_t out_stride) {
   // As many sums as there are registers for.
   constexpr int kWeights = kRows == 1 ? 8 : kRows == 4 && HWY_TARGET > HWY_AVX3 ? 2 : 4;
   int64_t n = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<W, BFloat16> && (kRows == 1 || HWY_TARGET <= HWY_AVX3)) {
+    for (; kRows == 1 && k <= kShortRow && n < weights; ++n) {
+      DotPairs<kRows, 1>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+    }
+    for (; n + kWeights <= weights; n += kWeights) {
+      DotPairs<kRows, kWeights>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+    }
+  }
+#endif
   for (; n + kWeights <= weights; n += kWeights) {
     DotBlock<kRows, kWeights>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
   }
