@@ -1,21 +1,11 @@
 // Groups that cannot be placed, that end or that are refused, on a real API server and scheduler: what is done, and what the status says.
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
+import { describe, expect, it } from 'vitest';
+import { namespaceForEachTest } from '../support/each-test.ts';
 import { eventually } from '../support/operator-process.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import type { TestNamespace } from '../support/test-namespace.ts';
 
-let plane: ControlPlane;
 let world: TestNamespace;
-
-beforeAll(async () => {
-  plane = await controlPlane();
-});
-beforeEach(async () => {
-  world = await TestNamespace.make(plane);
-});
-afterEach(async () => {
-  await world.close();
-});
+namespaceForEachTest((made) => (world = made));
 
 const PLACEMENT = ['--placement-timeout-ms', '3000'];
 
@@ -155,7 +145,7 @@ describe('pods that admission refuses', () => {
       };
       // A policy takes effect some moments after it was made.
       await eventually(async () => {
-        const { stderr } = await plane.kubectl(
+        const { stderr } = await world.plane.kubectl(
           ['-n', world.name, 'create', '--dry-run=server', '-f', '-'],
           JSON.stringify(probe),
         );

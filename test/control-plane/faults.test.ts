@@ -1,34 +1,19 @@
 // What goes wrong between the operator and the API server: nothing wrong may come of it, and all is well once it is over.
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { SERVICES } from '../../operator/kube/resources.ts';
-import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
-import { FaultProxy, type Fault, type ProxiedRequest } from '../support/fault-proxy.ts';
+import { faultyNamespaceForEachTest, said, type FaultyNamespace } from '../support/each-test.ts';
+import type { Fault, FaultProxy, ProxiedRequest } from '../support/fault-proxy.ts';
 import { eventually, managed, type OperatorProcess } from '../support/operator-process.ts';
 import { seededRandom } from '../support/seeded-random.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import type { TestNamespace } from '../support/test-namespace.ts';
 
-let plane: ControlPlane;
 let world: TestNamespace;
 let proxy: FaultProxy;
-
-beforeAll(async () => {
-  plane = await controlPlane();
+let operator: FaultyNamespace['operator'];
+faultyNamespaceForEachTest((made) => {
+  ({ world, proxy } = made);
+  operator = (flags) => made.operator(flags);
 });
-beforeEach(async () => {
-  world = await TestNamespace.make(plane);
-  proxy = await FaultProxy.start(plane.kubeconfig);
-});
-afterEach(async () => {
-  proxy.fault = () => undefined;
-  await world.close();
-  await proxy.close();
-});
-
-/** An operator behind the proxy that needs no Lease, so that nothing but the fault is looked at. */
-const operator = (flags: readonly string[] = []): Promise<OperatorProcess> =>
-  world.operator({ kubeconfig: proxy.kubeconfig, flags: ['--leader-elect', 'false', ...flags] });
-
-const said = ({ logs }: OperatorProcess, message: string) => logs.filter((line) => line.message === message);
 
 /** Deletes the router's Service and waits until it is there again: the operator sees and acts. */
 async function acts(): Promise<void> {
@@ -180,7 +165,7 @@ describe('an operator', () => {
     const pods = await world.ranks();
     expect(pods).toHaveLength(4);
     expect((await world.groups()).size).toBe(2);
-    const objects = await managed(plane, world.name);
+    const objects = await managed(world.plane, world.name);
     expect(objects.filter(({ metadata }) => metadata.deletionTimestamp !== undefined)).toEqual([]);
     const writes = await world.audited();
     expect(writes.filter((write) => write.startsWith('delete'))).toEqual([]);

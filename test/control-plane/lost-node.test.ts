@@ -1,18 +1,12 @@
 // A node that goes away with its pods. The control plane takes most of a minute to believe it.
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { NODES } from '../../operator/kube/resources.ts';
-import { controlPlane } from '../support/control-plane.ts';
+import { namespaceForEachTest } from '../support/each-test.ts';
 import { eventually } from '../support/operator-process.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import type { TestNamespace } from '../support/test-namespace.ts';
 
 let world: TestNamespace;
-
-beforeEach(async () => {
-  world = await TestNamespace.make(await controlPlane());
-});
-afterEach(async () => {
-  await world.close();
-});
+namespaceForEachTest((made) => (world = made));
 
 describe('a node that is lost', () => {
   it('has its group replaced elsewhere', async () => {

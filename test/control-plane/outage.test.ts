@@ -1,32 +1,16 @@
 // An API server that is slow, or gone for longer than a client waits: nothing is done twice, and nothing is undone.
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
-import { FaultProxy } from '../support/fault-proxy.ts';
-import type { OperatorProcess } from '../support/operator-process.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import { describe, expect, it } from 'vitest';
+import { faultyNamespaceForEachTest, said, type FaultyNamespace } from '../support/each-test.ts';
+import type { FaultProxy } from '../support/fault-proxy.ts';
+import type { TestNamespace } from '../support/test-namespace.ts';
 
-let plane: ControlPlane;
 let world: TestNamespace;
 let proxy: FaultProxy;
-
-beforeAll(async () => {
-  plane = await controlPlane();
+let operator: FaultyNamespace['operator'];
+faultyNamespaceForEachTest((made) => {
+  ({ world, proxy } = made);
+  operator = (flags) => made.operator(flags);
 });
-beforeEach(async () => {
-  world = await TestNamespace.make(plane);
-  proxy = await FaultProxy.start(plane.kubeconfig);
-});
-afterEach(async () => {
-  proxy.fault = () => undefined;
-  await world.close();
-  await proxy.close();
-});
-
-/** An operator behind the proxy that needs no Lease, so that nothing but the fault is looked at. */
-const operator = (flags: readonly string[] = []): Promise<OperatorProcess> =>
-  world.operator({ kubeconfig: proxy.kubeconfig, flags: ['--leader-elect', 'false', ...flags] });
-
-const said = ({ logs }: OperatorProcess, message: string) => logs.filter((line) => line.message === message);
 
 describe('an API server', () => {
   it('that takes 5 s for everything has each write made once', async () => {

@@ -1,22 +1,12 @@
 // Rollouts, scaling and moves on a real API server with a real scheduler; kwok plays the kubelets, simulated routers answer for every group.
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ANNOTATIONS } from '../../operator/api.ts';
-import { controlPlane, type ControlPlane } from '../support/control-plane.ts';
+import { namespaceForEachTest } from '../support/each-test.ts';
 import { eventually } from '../support/operator-process.ts';
-import { TestNamespace } from '../support/test-namespace.ts';
+import type { TestNamespace } from '../support/test-namespace.ts';
 
-let plane: ControlPlane;
 let world: TestNamespace;
-
-beforeAll(async () => {
-  plane = await controlPlane();
-});
-beforeEach(async () => {
-  world = await TestNamespace.make(plane);
-});
-afterEach(async () => {
-  await world.close();
-});
+namespaceForEachTest((made) => (world = made));
 
 const PLACEMENT = ['--placement-timeout-ms', '3000'];
 const engine = (maxSequences: number) => ({ spec: { engine: { maxSequences } } });

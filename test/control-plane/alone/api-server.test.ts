@@ -1,21 +1,13 @@
 // The API server of the whole run goes away under an operator that holds its Lease.
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { SERVICES } from '../../../operator/kube/resources.ts';
 import { routerName } from '../../../operator/names.ts';
-import { controlPlane, type ControlPlane } from '../../support/control-plane.ts';
+import { namespaceForEachTest } from '../../support/each-test.ts';
 import { eventually } from '../../support/operator-process.ts';
-import { TestNamespace } from '../../support/test-namespace.ts';
+import type { TestNamespace } from '../../support/test-namespace.ts';
 
-let plane: ControlPlane;
 let world: TestNamespace;
-
-beforeEach(async () => {
-  plane = await controlPlane();
-  world = await TestNamespace.make(plane);
-});
-afterEach(async () => {
-  await world.close();
-});
+namespaceForEachTest((made) => (world = made));
 
 it('loses nothing when it comes back before the lease ends', async () => {
   const lease = ['--lease-duration-ms', '60000', '--renew-deadline-ms', '50000'];
@@ -24,8 +16,8 @@ it('loses nothing when it comes back before the lease ends', async () => {
   await world.apply();
   await world.settled();
   const before = await world.uids();
-  await plane.stopApiServer();
-  await plane.startApiServer();
+  await world.plane.stopApiServer();
+  await world.plane.startApiServer();
   const service = `${world.name}/${routerName('demo')}`;
   await world.client.remove(SERVICES, service);
   await eventually(async () => world.client.get(SERVICES, service), 60_000);
