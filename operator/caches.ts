@@ -267,7 +267,7 @@ function observedNode(node: V1Node): ObservedNode {
 }
 
 /** What groups are read from: what a pod was made from is known by its revision, and most of a pod is that. */
-function essentialsOfPod(pod: V1Pod): V1Pod {
+export function essentialsOfPod(pod: V1Pod): V1Pod {
   const { metadata = {}, spec, status = {} } = pod;
   const { annotations, ...own } = metadata;
   const drain = annotations?.[ANNOTATIONS.drain];

@@ -5,6 +5,7 @@ import {
   afterEnd,
   afterRelease,
   culpritOf,
+  keptUntil,
   ledgerChange,
   ledgerConfigMap,
   parseLedger,
@@ -21,6 +22,7 @@ const end = (more: Partial<RankEnd> = {}): RankEnd => ({
   message: 'a\nb\n',
   at: NOW,
   startedAt: 0,
+  whileDeleted: false,
   ...more,
 });
 const attempt = (uid: string, readyMs = 0) => ({ name: 'g', uids: [uid], createdAt: NOW - 60_000, readyMs });
@@ -36,6 +38,18 @@ describe('the culprit', () => {
     ],
     ['is one that lost its peer where there is no other', [end({ rank: 1, exitCode: 3, at: 1 })], 1],
   ])('%s', (_, ends, rank) => expect(culpritOf(ends)?.rank).toBe(rank));
+});
+
+describe('how long a failed group is kept', () => {
+  const lost = end({ exitCode: 3 });
+  it.each([
+    ['not at all after an end of its own', [end()], 1, NOW, 0],
+    ['for seconds while all that ended lost a peer', [lost], 1, NOW + 500, NOW + 3_000],
+    ['no longer than that', [lost], 1, NOW + 3_000, 0],
+    ['not at all once every rank has ended', [lost, end({ rank: 1, exitCode: 3 })], 0, NOW, 0],
+    ['not at all when the peer is known', [lost, end({ rank: 1, exitCode: 137 })], 1, NOW, 0],
+    ['not at all by a clock far ahead', [end({ exitCode: 3, at: NOW + 60_000 })], 1, NOW, 0],
+  ])('%s', (_, ended, unended, now, until) => expect(keptUntil(ended, unended, now)).toBe(until));
 });
 
 describe('after a rank ended', () => {
@@ -67,7 +81,7 @@ describe('after a rank ended', () => {
     expect(
       afterEnd(
         attempt('a'),
-        [end({ rank: 0, exitCode: 3 }), end({ rank: 1, exitCode: 137 })],
+        [end({ rank: 0, exitCode: 3 }), end({ rank: 1, exitCode: 137, whileDeleted: true })],
         first,
         BUDGET,
         NOW,

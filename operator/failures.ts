@@ -51,6 +51,8 @@ export const HOPELESS_RETRY_MS = 5 * 60_000;
 /** A group ready this long has its failures forgotten. */
 export const STABLE_MS = 10 * 60_000;
 const EXIT_LOST_PEER = 3;
+/** Two looks of a kubelet, and times that are cut to the second. */
+const CULPRIT_WAIT_MS = 3_000;
 const PLACEMENT_FIRST_MS = 5_000;
 const PLACEMENT_LONGEST_MS = 60_000;
 const MAX_LINES = 20;
@@ -122,6 +124,18 @@ export function ledgerChange(
 export function culpritOf(all: readonly RankEnd[]): RankEnd | undefined {
   const own = all.filter(({ exitCode }) => exitCode !== EXIT_LOST_PEER);
   return (own.length > 0 ? own : all).toSorted((a, b) => a.at - b.at || a.rank - b.rank)[0];
+}
+
+/**
+ * Until when the pods of a group that failed are kept, 0 = not at all. A rank that lost its peer can be seen to end seconds before the peer itself: each
+ * kubelet looks once a second, and a pod that is deleted may be gone before its last word is read. Then nobody would know who was killed, or why.
+ */
+export function keptUntil(ended: readonly RankEnd[], unended: number, now: number): number {
+  const onlyLostPeers = ended.length > 0 && ended.every(({ exitCode }) => exitCode === EXIT_LOST_PEER);
+  if (!onlyLostPeers || unended <= 0) return 0;
+  const first = Math.min(...ended.map(({ at }) => at));
+  // A node whose clock is ahead holds nothing up for long.
+  return first <= now + CULPRIT_WAIT_MS && now < first + CULPRIT_WAIT_MS ? first + CULPRIT_WAIT_MS : 0;
 }
 
 /** What a failed attempt was. */
@@ -242,10 +256,10 @@ export function withJitter(delayMs: number, name: string, attempt: number): numb
 }
 
 /** A rank that lost its peer is often seen first; the peer's own end follows. Ends by our own deletion explain nothing. */
-function isBetterCulprit(before: FailureEntry, culprit: RankEnd): boolean {
-  const { exitCode } = culprit;
-  if (before.kind !== 'ended' || before.exitCode !== EXIT_LOST_PEER || exitCode === undefined) return false;
-  return ![EXIT_LOST_PEER, 0, 137, 143].includes(exitCode);
+function isBetterCulprit(before: FailureEntry, { exitCode, whileDeleted }: RankEnd): boolean {
+  if (before.kind !== 'ended' || before.exitCode !== EXIT_LOST_PEER) return false;
+  if (whileDeleted) return exitCode !== undefined && ![EXIT_LOST_PEER, 0, 137, 143].includes(exitCode);
+  return exitCode !== EXIT_LOST_PEER;
 }
 
 function lastLines(message: string): string[] {

@@ -1,9 +1,9 @@
 // What a decision means for the pods of groups that exist: drains, drains undone, removals.
 import type { V1Pod } from '@kubernetes/client-node';
-import { afterRelease, afterRolloutFailure, type FailureEntry } from './failures.ts';
+import { afterRelease, afterRolloutFailure, keptUntil, type FailureEntry } from './failures.ts';
 import type { Group } from './group.ts';
 import { attemptOf } from './ledger-update.ts';
-import { drainOf, isTerminating } from './rank-pod.ts';
+import { drainOf, isTerminating, unendedRanks } from './rank-pod.ts';
 import type { RolloutDecision } from './rollout.ts';
 
 /** Drains and removals, gathered. */
@@ -17,9 +17,13 @@ export class GroupWrites {
     this.#now = now;
   }
 
-  /** A failed group goes at once, whole. */
+  /** A failed group goes whole, as soon as it is known who failed. */
   end(group: Group): void {
-    if (group.failure !== undefined) this.#removeAll(group, group.failure.message);
+    if (group.failure === undefined) return;
+    const kept =
+      group.failure.kind === 'ended' ? keptUntil(group.ends, unendedRanks(group.pods), this.#now) : 0;
+    if (kept > 0) this.deadlines.push(kept);
+    else this.#removeAll(group, group.failure.message);
   }
 
   /** What becomes of a live group. */

@@ -159,6 +159,41 @@ describe('the plan for one that serves', () => {
     expect(removed(decide({ failures: written }))).toEqual(removed(first));
   });
 
+  it('keeps the pods of a rank that lost its peer until the peer has told of its end, and no longer than seconds', () => {
+    const { cluster, decide, revision } = serving();
+    const group = `demo-${revision}-1`;
+    const end = (rank: number, code: number) => {
+      const pod = cluster.pods.get(`${group}-${rank}`);
+      if (pod !== undefined) pod.exit = { code, at: cluster.now };
+    };
+    const remembered = ({ failures }: Plan) =>
+      JSON.parse((failures?.['data'] as Record<string, string> | undefined)?.[group] ?? '{}') as unknown;
+    end(0, 3);
+    const first = decide();
+    expect(removed(first)).toEqual([]);
+    expect(first.requeueAfterMs).toBeLessThanOrEqual(3_000);
+    expect(first.groups.find(({ name }) => name === group)).toMatchObject({ phase: 'Failed', ready: false });
+    expect(remembered(first)).toMatchObject({ failures: 1, rank: 0, exitCode: 3 });
+    const failures = first.failures as unknown as V1ConfigMap;
+    // Killed by the kernel, not by us: nobody has deleted it.
+    end(1, 137);
+    const second = decide({ failures });
+    expect(removed(second)).toEqual([`${group}-0`, `${group}-1`]);
+    expect(remembered(second)).toMatchObject({ failures: 1, rank: 1, exitCode: 137 });
+  });
+
+  it('gives a group up when the lost peer says nothing', () => {
+    const { cluster, decide, revision } = serving();
+    const pod = cluster.pods.get(`demo-${revision}-1-0`);
+    if (pod !== undefined) pod.exit = { code: 3, at: cluster.now };
+    const { failures, requeueAfterMs = 0 } = decide();
+    cluster.now += requeueAfterMs;
+    expect(removed(decide({ failures: failures as unknown as V1ConfigMap }))).toEqual([
+      `demo-${revision}-1-0`,
+      `demo-${revision}-1-1`,
+    ]);
+  });
+
   it('waits until the pods of a failed group are gone before it makes them again', () => {
     const { cluster, decide, revision, world } = serving();
     const group = `demo-${revision}-1`;

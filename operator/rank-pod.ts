@@ -23,6 +23,8 @@ export interface RankEnd {
   readonly message: string;
   readonly at: number;
   readonly startedAt: number;
+  /** Its pod was being deleted when this was seen: a kill may have been ours. */
+  readonly whileDeleted: boolean;
 }
 
 /** API times are strings at run time, whatever the client's types say. */
@@ -116,6 +118,7 @@ export function ends(pod: V1Pod): RankEnd[] {
         message: end.message ?? '',
         at: timeOf(end.finishedAt),
         startedAt: timeOf(end.startedAt),
+        whileDeleted: isTerminating(pod),
       },
     ];
   });
@@ -129,8 +132,15 @@ export function ends(pod: V1Pod): RankEnd[] {
       message: message ?? '',
       at: timeOf(conditionOf(pod, 'Ready')?.lastTransitionTime),
       startedAt: timeOf(pod.status?.startTime),
+      whileDeleted: isTerminating(pod),
     },
   ];
+}
+
+/** Ranks that have not ended as far as is known, in pods that are not being deleted. */
+export function unendedRanks(pods: readonly V1Pod[]): number {
+  const kept = pods.filter((pod) => !isTerminating(pod));
+  return kept.reduce((sum, pod) => sum + Math.max(1, statusesOf(pod).length) - ends(pod).length, 0);
 }
 
 function statusesOf(pod: V1Pod): readonly V1ContainerStatus[] {

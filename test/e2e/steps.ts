@@ -5,7 +5,8 @@ import { it } from 'vitest';
 export interface StepResult {
   readonly name: string;
   readonly seconds: number;
-  readonly passed: boolean;
+  /** Why it failed; undefined = it passed. */
+  readonly failure: string | undefined;
 }
 
 export class Steps {
@@ -20,25 +21,23 @@ export class Steps {
   }
 
   get broken(): boolean {
-    return this.results.some(({ passed }) => !passed);
+    return this.results.some(({ failure }) => failure !== undefined);
   }
 
   step(name: string, body: () => Promise<void>, timeoutMs = 240_000): void {
     it(name, { timeout: timeoutMs }, async (context) => {
       if (this.broken) context.skip('a step before it failed');
       const begin = performance.now();
-      let passed = false;
+      let failure: string | undefined;
       this.#before(name);
       try {
         await body();
-        passed = true;
       } catch (error) {
+        failure = error instanceof Error ? error.message : String(error);
         const evidence = await this.#failed(name).catch((cause: unknown) => `nowhere: ${String(cause)}`);
-        throw new Error(`${error instanceof Error ? error.message : String(error)}\nevidence: ${evidence}`, {
-          cause: error,
-        });
+        throw new Error(`${failure}\nevidence: ${evidence}`, { cause: error });
       } finally {
-        this.results.push({ name, seconds: (performance.now() - begin) / 1000, passed });
+        this.results.push({ name, seconds: (performance.now() - begin) / 1000, failure });
       }
     });
   }
@@ -47,10 +46,17 @@ export class Steps {
     const total = this.results.reduce((sum, { seconds }) => sum + seconds, 0);
     return [
       ...this.results.map(
-        ({ name, seconds, passed }) =>
-          `${passed ? 'ok  ' : 'FAIL'} ${seconds.toFixed(1).padStart(6)} s  ${name}`,
+        ({ name, seconds, failure }) =>
+          `${failure === undefined ? 'ok  ' : 'FAIL'} ${seconds.toFixed(1).padStart(6)} s  ${name}${told(failure)}`,
       ),
       `${' '.repeat(5)}${total.toFixed(1).padStart(6)} s  in all`,
     ].join('\n');
   }
+}
+
+/** The beginning of a failure, indented below its step: the end of a build's log shows this table, and little else. */
+function told(failure: string | undefined): string {
+  if (failure === undefined) return '';
+  const lines = failure.slice(0, 2000).split('\n').slice(0, 20);
+  return lines.map((line) => `\n${' '.repeat(15)}${line}`).join('');
 }

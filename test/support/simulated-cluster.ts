@@ -3,6 +3,7 @@
 import type { V1ConfigMap, V1Pod } from '@kubernetes/client-node';
 import type { InternVLDeployment } from '../../gen/crd/internvl-deployment.ts';
 import { ANNOTATIONS, LABELS, ROUTER_ACKNOWLEDGED } from '../../operator/api.ts';
+import { essentialsOfPod } from '../../operator/caches.ts';
 import type {
   ChildObject,
   Observed,
@@ -255,7 +256,8 @@ export class SimulatedCluster {
 
   observed(parts: Partial<Observed> = {}): Observed {
     return {
-      pods: this.podObjects(),
+      // No more than the operator's caches keep.
+      pods: this.podObjects().map(essentialsOfPod),
       routerPods: this.routers.map((name) => routerPod(name)),
       reports: this.reports(),
       revisions: [...this.configMaps.values()].filter(
