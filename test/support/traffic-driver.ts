@@ -29,6 +29,11 @@ const questions = JSON.parse(readFileSync(file, 'utf8')) as readonly TrafficQues
 const pictures = new Map(questions.map(({ picture }) => [picture, readFileSync(picture)]));
 const stopping = new AbortController();
 let sequence = 0;
+/**
+ * grpc-js has no time limit of its own for a connection, and one to a pod that died with its node stays open for minutes: the kernel goes on sending to
+ * the place that was chosen first. Other libraries give up after 20 s.
+ */
+const CONNECT_TIMEOUT_MS = 3_000;
 
 function say(line: TrafficLine): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
@@ -63,13 +68,23 @@ function requestOf({ text, picture, tokens }: TrafficQuestion): GenerateRequest 
   };
 }
 
-async function ask(client: InferenceClient, question: TrafficQuestion, id: number): Promise<void> {
+/** A connection of its own, so that the workers meet different routers. */
+function connect(): InferenceClient {
+  return new InferenceClient(target ?? '', credentials.createInsecure(), {
+    ...clientChannelOptions({ maxMessageBytes: 64 << 20, ownConnection: true }),
+  });
+}
+
+/** Asks once; false when the connection is of no more use. */
+async function ask(client: InferenceClient, question: TrafficQuestion, id: number): Promise<boolean> {
   const started = Date.now();
   say({ event: 'started', id, at: started });
   let answer = '';
   let tokens = 0;
   let replica = '';
   let error: ServiceError | undefined;
+  let over = false;
+  let unconnected = false;
   const call = client.generate(requestOf(question), { deadline: started + Number(values['deadline-ms']) });
   call.on('data', ({ event }: GenerateEvent) => {
     if (event?.$case === 'started') replica = event.value.replica;
@@ -79,33 +94,41 @@ async function ask(client: InferenceClient, question: TrafficQuestion, id: numbe
     }
   });
   call.on('error', (cause: ServiceError) => (error = cause));
+  client.waitForReady(started + CONNECT_TIMEOUT_MS, (cause) => {
+    if (cause === undefined || over) return;
+    unconnected = true;
+    call.cancel();
+  });
   await new Promise((resolve) => call.once('status', resolve));
+  over = true;
   const right =
     question.tokens === undefined ? answer === question.answer : answer.startsWith(question.answer);
+  const code = unconnected ? codes.UNAVAILABLE : (error?.code ?? codes.OK);
   say({
     event: 'ended',
     id,
     at: Date.now(),
-    code: codes[error?.code ?? codes.OK] ?? 'UNKNOWN',
-    message: error?.details ?? '',
+    code: codes[code] ?? 'UNKNOWN',
+    message: unconnected ? `no connection within ${CONNECT_TIMEOUT_MS} ms` : (error?.details ?? ''),
     question: question.text,
     answer,
     tokens,
     replica,
     right: error === undefined && right && (question.tokens === undefined || tokens === question.tokens),
   });
+  return code !== codes.UNAVAILABLE;
 }
 
 async function work(): Promise<void> {
-  // A connection each, so that the workers meet different routers.
-  const client = new InferenceClient(target ?? '', credentials.createInsecure(), {
-    ...clientChannelOptions({ maxMessageBytes: 64 << 20, ownConnection: true }),
-  });
+  let client = connect();
   while (!stopping.signal.aborted) {
     const id = sequence++;
     const question = questions[id % questions.length];
     if (question === undefined) throw new RangeError('no questions');
-    await ask(client, question, id);
+    if (!(await ask(client, question, id))) {
+      client.close();
+      client = connect();
+    }
     await pause(Number(values['pause-ms']));
   }
   client.close();
