@@ -7,7 +7,8 @@
 
 import { loadAddon } from './load.ts';
 
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8';
+/** int8 is for weights: a matrix of whole numbers of -127..127 with a float32 scale for each row. */
+export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8' | 'int8';
 
 /** A tensor in the native arena or heap: an opaque handle. Persistent until `free`, or, for results of operations, until `release`. */
 export type Tensor = number & { readonly __tensor: unique symbol };
@@ -36,7 +37,7 @@ export interface Native {
   dtype(tensor: Tensor): DType;
   /** Copies bytes into a tensor at a byte offset. */
   write(tensor: Tensor, byteOffset: number, bytes: Uint8Array): void;
-  /** A copy of the values, bfloat16 widened, row-major. */
+  /** A copy of the values, bfloat16 widened, int8 times its scales, row-major. */
   readFloat32(tensor: Tensor): Float32Array;
   memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
 
@@ -47,6 +48,7 @@ export interface Native {
   /**
    * Copies the rectangle [srcRow, srcRow+rows) x [srcCol, srcCol+cols) of a row-major matrix with srcStride columns, which starts at byteOffset of
    * the file, into dst at (dstRow, dstCol), converting srcDtype to dst's dtype (float32, bfloat16, float16 as 'float16' -> float32, bfloat16). dst is [rows, cols] or, for one dimension, [cols].
+   * An int8 dst takes whole rows, each rounded to multiples of its largest magnitude / 127.
    */
   copyFromFile(
     dst: Tensor,
@@ -76,7 +78,7 @@ export interface Native {
   broadcast(bytes: Uint8Array | Int32Array, root: number): void;
 
   // --- operations. T tokens (rows), H hidden width. Results have x's dtype unless said otherwise; accumulation is float32.
-  /** x [T, K] times weight [N, K] transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once). */
+  /** x [T, K] times weight [N, K], which may be int8, transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once). */
   linear(x: Tensor, weight: Tensor, bias: Tensor | null, outDtype: DType): Tensor;
   /** Rounds/widens to dtype, adding bias [H] or null first. */
   convert(x: Tensor, bias: Tensor | null, dtype: DType): Tensor;

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { expectClose, randomValues, tensor } from '../../test/support/native-tensors.ts';
+import { expectClose, int8Matrix, randomValues, tensor } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
 import { native } from './index.ts';
 
@@ -35,6 +35,7 @@ const shapes: [rows: number, n: number, k: number][] = [
   [5, 1, 3],
   [7, 65, 257],
   [33, 17, 48],
+  [20, 50, 97],
   [70, 530, 40],
 ];
 
@@ -62,6 +63,36 @@ describe.each(mixes)('linear of %s x, %s weight -> %s', (xType, weightType, outT
       expectClose(
         ops.readFloat32(result),
         product(x, weight, bias, rows, n, k),
+        outType,
+        2e-6 * Math.sqrt(k) + 1e-6,
+      );
+    }
+  });
+});
+
+describe.each([
+  ['float32', 'float32'],
+  ['float32', 'bfloat16'],
+  ['bfloat16', 'bfloat16'],
+  ['bfloat16', 'float32'],
+] as const)('linear of %s x, int8 weight -> %s', (xType, outType) => {
+  it.each(shapes)('[%i rows, %i outputs, %i inputs]', (rows, n, k) => {
+    const x = randomValues(rows * k, 1 + rows, xType);
+    const whole = randomValues(n * k, 2 + n, 'float32').map((value) => Math.round(value * 127));
+    const scales = randomValues(n, 4 + n, 'float32').map((value) => Math.fround(Math.abs(value) / 64));
+    const stands = whole.map((value, index) => value * scales[Math.floor(index / k)]!);
+    const xTensor = tensor(xType, [rows, k], x);
+    const weight = int8Matrix(n, k, whole, scales);
+    expectClose(ops.readFloat32(weight), stands, 'float32', 1e-6);
+    for (const biasType of [null, 'float32', 'bfloat16'] as const) {
+      const bias = biasType ? randomValues(n, 3, biasType) : null;
+      const biasTensor = biasType && bias ? tensor(biasType, [n], bias) : null;
+      const result = ops.linear(xTensor, weight, biasTensor, outType);
+      expect(ops.dtype(result)).toBe(outType);
+      expect(ops.shape(result)).toEqual([rows, n]);
+      expectClose(
+        ops.readFloat32(result),
+        product(x, stands, bias, rows, n, k),
         outType,
         2e-6 * Math.sqrt(k) + 1e-6,
       );

@@ -40,6 +40,20 @@ export function randomValues(count: number, seed: number, dtype: Floating, scale
   return Array.from({ length: count }, () => round(next() * scale));
 }
 
+/** A persistent int8 matrix of whole numbers of -127..127 and a scale for each of its rows. */
+export function int8Matrix(
+  rows: number,
+  cols: number,
+  values: readonly number[],
+  scales: readonly number[],
+): Tensor {
+  const ops: Native = native();
+  const made = ops.allocate('int8', [rows, cols]);
+  ops.write(made, 0, new Uint8Array(Int8Array.from(values).buffer));
+  ops.write(made, Math.ceil((rows * cols) / 64) * 64, new Uint8Array(Float32Array.from(scales).buffer));
+  return made;
+}
+
 /** A persistent tensor with these values; tests leave freeing to the end of their process. */
 export function tensor(dtype: DType, shape: readonly number[], values: readonly number[]): Tensor {
   const ops: Native = native();

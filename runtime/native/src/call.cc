@@ -93,6 +93,11 @@ Tensor Call::Matrix(int index, const char* name) const {
   return tensor;
 }
 
+Tensor Call::Weight(int index, const char* name) const {
+  const Tensor tensor = Any(index, name);
+  return tensor.dims == 2 && tensor.dtype == DType::kInt8 ? tensor : Matrix(index, name);
+}
+
 Tensor Call::MatrixOf(int index, const char* name, DType dtype) const {
   const Tensor tensor = Any(index, name);
   if (tensor.dims != 2 || tensor.dtype != dtype) {

@@ -13,6 +13,7 @@
 
 #include "operations.h"
 #include "parallel.h"
+#include "quantized_rows.h"
 #include "row_math.h"
 
 namespace internvl {
@@ -91,6 +92,12 @@ void CopyRow(const uint8_t* from, SourceType type, float* to, int64_t n) {
   }
 }
 
+/// `piece`: n floats of working memory.
+float CopyRow(const uint8_t* from, SourceType type, int8_t* to, int64_t n, float* piece) {
+  CopyRow(from, type, piece, n);
+  return QuantizeRow(piece, to, n);
+}
+
 void CopyRow(const uint8_t* from, SourceType type, BFloat16* to, int64_t n) {
   if (type == SourceType::kBFloat16) {
     std::memcpy(to, from, static_cast<size_t>(n) * 2);
@@ -138,8 +145,9 @@ Napi::Value MappedBytes(const Call& call) {
 
 Napi::Value CopyFromFile(const Call& call) {
   const Tensor dst = call.Any(0, "dst");
-  if (dst.dims > 2 || (dst.dtype != DType::kFloat32 && dst.dtype != DType::kBFloat16)) {
-    call.FailType("dst must be float32 or bfloat16 with one or two dimensions, not " + Describe(dst));
+  const bool quantized = dst.dtype == DType::kInt8;
+  if (dst.dims > 2 || (dst.dtype != DType::kFloat32 && dst.dtype != DType::kBFloat16 && !quantized)) {
+    call.FailType("dst must be float32, bfloat16 or int8 with one or two dimensions, not " + Describe(dst));
   }
   const int64_t dst_row = call.Integer(1, "dstRow", 0), dst_col = call.Integer(2, "dstCol", 0);
   const MappedFile& file = File(call, 3);
@@ -157,6 +165,10 @@ Napi::Value CopyFromFile(const Call& call) {
   REQUIRE(call, src_col + cols <= stride,
           "columns [" + std::to_string(src_col) + ", " + std::to_string(src_col + cols) +
               ") lie outside srcStride " + std::to_string(stride));
+  // The scale of a row is that of all its elements.
+  REQUIRE(call, !quantized || (dst_col == 0 && cols == dst.cols()),
+          "dst " + Describe(dst) + " takes whole rows only, not " + std::to_string(cols) + " columns from " +
+              std::to_string(dst_col));
   if (rows == 0 || cols == 0) return call.env().Undefined();
 
   const int64_t element = type == SourceType::kFloat32 ? 4 : 2;
@@ -168,6 +180,15 @@ Napi::Value CopyFromFile(const Call& call) {
               std::to_string(element) + " bytes from there");
 
   const uint8_t* source = file.data() + byte_offset + (src_row * stride + src_col) * element;
+  if (quantized) {
+    Scratch scratch(call.environment.tensors.arena());
+    float* pieces = scratch.Get<float>(MaxThreads() * cols);
+    ParallelFor(rows, rows * cols, [&](int64_t r, int thread) {
+      dst.scales()[dst_row + r] = CopyRow(source + r * stride * element, type, dst.row<int8_t>(dst_row + r),
+                                          cols, pieces + thread * cols);
+    });
+    return call.env().Undefined();
+  }
   WithElement(dst.dtype, [&]<typename T>(T*) {
     ParallelFor(rows, rows * cols, [&](int64_t r, int) {
       CopyRow(source + r * stride * element, type, dst.row<T>(dst_row + r) + dst_col, cols);

@@ -32,6 +32,8 @@ bool HasBFloat16Matmul() {
   }
 }
 
+bool HasAmxMatmul() { return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx; }
+
 namespace {
 
 std::string CpuModel() {

@@ -9,5 +9,7 @@ void LimitIsa(const char* isa);
 
 /// Whether oneDNN multiplies bfloat16 matrices with instructions of this CPU.
 bool HasBFloat16Matmul();
+/// Whether it does so in tiles.
+bool HasAmxMatmul();
 
 }  // namespace internvl

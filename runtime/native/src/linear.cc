@@ -4,7 +4,7 @@
 namespace internvl {
 
 Napi::Value Linear(const Call& call) {
-  const Tensor x = call.Matrix(0, "x"), weight = call.Matrix(1, "weight");
+  const Tensor x = call.Matrix(0, "x"), weight = call.Weight(1, "weight");
   if (weight.cols() != x.cols()) {
     call.FailRange("weight " + Describe(weight) + " must have as many columns as x " + Describe(x));
   }

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <type_traits>
 
 #include "call.h"
 #include "cpu.h"
+#include "pair_products.h"
 #include "parallel.h"
+#include "quantized_rows.h"
 #include "row_math.h"
 #include "row_products.h"
 
@@ -25,6 +28,20 @@ namespace {
 
 constexpr size_t kMaxProducts = 512;
 constexpr int64_t kFewRows = 4;
+/// Up to here PairRows beats oneDNN, which puts the weights in another order first; on AMX it should not for
+/// long.
+int64_t MostPairRows() { return HasAmxMatmul() ? 16 : 48; }
+constexpr int64_t kTile = 256;  // weight rows that are widened at a time
+
+/// Calls f with a null pointer of the element type of a weight.
+template <typename F>
+void WithWeight(DType dtype, F&& f) {
+  if (dtype == DType::kInt8) {
+    f(static_cast<int8_t*>(nullptr));
+  } else {
+    WithElement(dtype, f);
+  }
+}
 
 dnnl::memory::data_type DataType(DType dtype) {
   return dtype == DType::kFloat32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
@@ -40,14 +57,29 @@ const float* AsFloat32(const Tensor& tensor, Scratch& scratch) {
   return copy;
 }
 
-/// Adds the bias to float32 sums [T, N] and rounds them into out (which may be where the sums are).
-void Finish(float* sums, const float* bias, const Tensor& out) {
-  const int64_t n = out.cols();
-  ParallelFor(out.rows(), out.elements(), [&](int64_t row, int) {
-    float* from = sums + row * n;
-    if (bias != nullptr) AddRow(bias, from, n);
-    if (out.dtype == DType::kBFloat16) Narrow(from, out.row<BFloat16>(row), n);
+/// Finishes float32 sums [T, count] (sums_stride between rows) of outputs [first, first + count): times the
+/// scales of an int8 weight, plus the bias, rounded into out [T, N] (which may be where the sums are).
+void Finish(float* sums, int64_t sums_stride, const Tensor& weight, const float* bias, const Tensor& out,
+            int64_t first, int64_t count) {
+  const float* scales = weight.dtype == DType::kInt8 ? weight.scales() + first : nullptr;
+  ParallelFor(out.rows(), out.rows() * count, [&](int64_t row, int) {
+    float* from = sums + row * sums_stride;
+    if (scales != nullptr) MulRow(scales, from, count);
+    if (bias != nullptr) AddRow(bias + first, from, count);
+    WithElement(out.dtype, [&]<typename T>(T*) {
+      T* to = out.row<T>(row) + first;
+      if (static_cast<void*>(to) != from) Narrow(from, to, count);
+    });
   });
+}
+
+/// Where sums of a whole product go before they are finished: where out is float32, there.
+float* SumsOf(const Tensor& out, Scratch& scratch) {
+  return out.dtype == DType::kFloat32 ? out.as<float>() : scratch.Get<float>(out.elements());
+}
+
+Tensor Matrix(DType dtype, int64_t rows, int64_t cols, void* data) {
+  return {.dtype = dtype, .dims = 2, .shape = {rows, cols}, .data = data};
 }
 
 }  // namespace
@@ -57,12 +89,15 @@ Matmul::~Matmul() = default;
 
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
+  const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
+  if (bfloat16 && HasPairRows() && x.rows() <= MostPairRows()) return Pairs(x, weight, bias, out, arena);
   if (x.cols() == 0 || x.rows() <= kFewRows) return FewRows(x, weight, bias, out, arena);
-  const bool float32 = x.dtype == DType::kFloat32 && weight.dtype == DType::kFloat32;
-  const bool bfloat16 =
-      x.dtype == DType::kBFloat16 && weight.dtype == DType::kBFloat16 && HasBFloat16Matmul();
-  if (bfloat16 || (float32 && out.dtype == DType::kFloat32)) return Direct(x, weight, bias, out, arena);
-  Widened(x, weight, bias, out, arena);
+  const bool float32 = x.dtype == DType::kFloat32 && out.dtype == DType::kFloat32;
+  if (bfloat16 ? weight.dtype == DType::kBFloat16 : float32 && weight.dtype == DType::kFloat32) {
+    return Direct(x, weight, bias, out, arena);
+  }
+  if (bfloat16) return Tiled<BFloat16>(x, weight, bias, out, arena);
+  Tiled<float>(x, weight, bias, out, arena);
 }
 
 void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
@@ -71,15 +106,34 @@ void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, 
   const float* wide = AsFloat32(x, scratch);
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
   const int64_t rows = x.rows(), k = x.cols(), n = out.cols();
-  float* sums = out.dtype == DType::kFloat32 ? out.as<float>() : scratch.Get<float>(out.elements());
+  float* sums = SumsOf(out, scratch);
   constexpr int64_t kBlock = 32;  // weight rows per turn
-  WithElement(weight.dtype, [&]<typename W>(W*) {
+  WithWeight(weight.dtype, [&]<typename W>(W*) {
     ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
       const int64_t first = block * kBlock;
       DotRows(wide, rows, k, weight.row<W>(first), k, std::min(kBlock, n - first), sums + first, n);
     });
   });
-  Finish(sums, wide_bias, out);
+  Finish(sums, n, weight, wide_bias, out, 0, n);
+}
+
+void Matmul::Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                   Arena& arena) {
+  Scratch scratch(arena);
+  const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
+  const int64_t rows = x.rows(), k = x.cols(), n = out.cols();
+  float* sums = SumsOf(out, scratch);
+  constexpr int64_t kBlock = 24;  // weight rows per turn: a multiple of what PairRows does together
+  WithWeight(weight.dtype, [&]<typename W>(W*) {
+    if constexpr (!std::is_same_v<W, float>) {
+      ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
+        const int64_t first = block * kBlock;
+        PairRows(x.as<BFloat16>(), rows, k, weight.row<W>(first), k, std::min(kBlock, n - first),
+                 sums + first, n);
+      });
+    }
+  });
+  Finish(sums, n, weight, wide_bias, out, 0, n);
 }
 
 Product& Matmul::Find(const Shape& shape) {
@@ -147,30 +201,34 @@ void Matmul::Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, c
   engine_->stream.wait();
 }
 
-void Matmul::Widened(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
-                     Arena& arena) {
+template <typename F>
+void Matmul::Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                   Arena& arena) {
+  constexpr bool kFloat = std::is_same_v<F, float>;
   Scratch scratch(arena);
-  const float* wide = AsFloat32(x, scratch);
+  const float* wide = kFloat ? AsFloat32(x, scratch) : nullptr;
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
-  const int64_t rows = x.rows(), k = x.cols(), n = out.cols();
-  float* sums = out.dtype == DType::kFloat32 ? out.as<float>() : scratch.Get<float>(out.elements());
-  constexpr int64_t kTile = 256;  // weight rows that are widened at a time
-  float* tile = weight.dtype == DType::kFloat32 ? nullptr : scratch.Get<float>(std::min(kTile, n) * k);
-  const int64_t step = tile == nullptr ? n : kTile;
-  for (int64_t first = 0; first < n; first += step) {
-    const int64_t count = std::min(step, n - first);
-    const float* factor = tile;
-    if (tile == nullptr) {
-      factor = weight.as<float>();
+  const int64_t rows = x.rows(), k = x.cols(), n = out.cols(), most = std::min(kTile, n);
+  F* factors = scratch.Get<F>(most * k);
+  float* sums = scratch.Get<float>(rows * most);
+  for (int64_t first = 0; first < n; first += kTile) {
+    const int64_t count = std::min(kTile, n - first);
+    WithWeight(weight.dtype, [&]<typename W>(W*) {
+      if constexpr (kFloat || std::is_same_v<W, int8_t>) {
+        ParallelFor(count, count * k,
+                    [&](int64_t r, int) { Widen(weight.row<W>(first + r), factors + r * k, k); });
+      }
+    });
+    if constexpr (kFloat) {
+      const dnnl_status_t status =
+          dnnl_sgemm('N', 'T', rows, count, k, 1.0f, wide, k, factors, k, 0.0f, sums, count);
+      if (status != dnnl_success) throw dnnl::error(status, "oneDNN could not multiply");
     } else {
-      ParallelFor(count, count * k,
-                  [&](int64_t r, int) { Widen(weight.row<BFloat16>(first + r), tile + r * k, k); });
+      Direct(x, Matrix(DType::kBFloat16, count, k, factors), nullptr,
+             Matrix(DType::kFloat32, rows, count, sums), arena);
     }
-    const dnnl_status_t status =
-        dnnl_sgemm('N', 'T', rows, count, k, 1.0f, wide, k, factor, k, 0.0f, sums + first, n);
-    if (status != dnnl_success) throw dnnl::error(status, "oneDNN could not multiply");
+    Finish(sums, count, weight, wide_bias, out, first, count);
   }
-  Finish(sums, wide_bias, out);
 }
 
 }  // namespace internvl

@@ -21,7 +21,8 @@ class Matmul {
   Matmul();
   ~Matmul();
 
-  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); every type float32 or bfloat16. The sum
+  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); x, bias and out float32 or
+  /// bfloat16, weight also int8. The sum
   /// is float32 and rounded once.
   void Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
 
@@ -35,8 +36,11 @@ class Matmul {
   struct Engine;
 
   void FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
+  void Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
-  void Widened(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
+  /// Widens the weight a tile at a time to F, float or BFloat16, which a float32 weight must not be.
+  template <typename F>
+  void Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   Product& Find(const Shape& shape);
 
   std::unique_ptr<Engine> engine_;

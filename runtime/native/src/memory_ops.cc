@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "operations.h"
+#include "quantized_rows.h"
 #include "row_math.h"
 
 namespace internvl {
@@ -13,11 +14,12 @@ constexpr int64_t kMaxBytes = int64_t{1} << 42;
 
 Napi::Value Allocate(const Call& call) {
   const DType dtype =
-      call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8});
+      call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8, DType::kInt8});
   const Napi::Array list = call.List(1, "shape");
   const uint32_t dims = list.Length();
   if (dims < 1 || dims > kMaxDims)
     call.FailRange("shape must have 1 to 4 dimensions, not " + std::to_string(dims));
+  if (dtype == DType::kInt8 && dims != 2) call.FailRange("an int8 tensor must be a matrix");
   std::array<int64_t, kMaxDims> shape{};
   int64_t bytes = ElementBytes(dtype);
   for (uint32_t d = 0; d < dims; ++d) {
@@ -105,6 +107,13 @@ Napi::Value ReadFloat32(const Call& call) {
       break;
     case DType::kInt32:
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(tensor.as<int32_t>()[i]);
+      break;
+    case DType::kInt8:
+      for (int64_t r = 0; r < tensor.rows(); ++r) {
+        float* row = out + r * tensor.cols();
+        Widen(tensor.row<int8_t>(r), row, tensor.cols());
+        AffineRow(tensor.scales()[r], 0.0f, row, tensor.cols());
+      }
       break;
     case DType::kUint8:
       for (int64_t i = 0; i < n; ++i) out[i] = tensor.as<uint8_t>()[i];

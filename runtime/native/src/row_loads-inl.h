@@ -28,8 +28,14 @@ HWY_INLINE V LoadAt(D d, const BFloat16* p) {
   return hn::BitCast(
       d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)))));
 }
+HWY_INLINE V LoadAt(D d, const int8_t* p) {
+  const hn::RebindToSigned<D> di32;
+  const hn::Rebind<int8_t, D> di8;
+  return hn::ConvertTo(d, hn::PromoteTo(di32, hn::LoadU(di8, p)));
+}
 HWY_INLINE float LoadOne(const float* p) { return *p; }
 HWY_INLINE float LoadOne(const BFloat16* p) { return ToFloat(*p); }
+HWY_INLINE float LoadOne(const int8_t* p) { return *p; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace internvl

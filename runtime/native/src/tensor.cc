@@ -12,6 +12,8 @@ const char* DTypeName(DType dtype) {
       return "int32";
     case DType::kUint8:
       return "uint8";
+    case DType::kInt8:
+      return "int8";
   }
   return "unknown";
 }

@@ -8,7 +8,7 @@
 
 namespace internvl {
 
-enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUint8 };
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUint8, kInt8 };
 
 /// The upper 16 bits of a float32.
 struct BFloat16 {
@@ -49,7 +49,7 @@ inline float Rounded(float value) {
 }
 
 constexpr int64_t ElementBytes(DType dtype) {
-  return dtype == DType::kUint8 ? 1 : dtype == DType::kBFloat16 ? 2 : 4;
+  return dtype == DType::kUint8 || dtype == DType::kInt8 ? 1 : dtype == DType::kBFloat16 ? 2 : 4;
 }
 
 const char* DTypeName(DType dtype);
@@ -70,7 +70,10 @@ struct Tensor {
   }
   int64_t cols() const { return shape[dims - 1]; }
   int64_t elements() const { return rows() * cols(); }
-  int64_t bytes() const { return elements() * ElementBytes(dtype); }
+  int64_t bytes() const {
+    const int64_t plain = elements() * ElementBytes(dtype);
+    return dtype == DType::kInt8 ? AfterElements() + rows() * static_cast<int64_t>(sizeof(float)) : plain;
+  }
 
   template <typename T>
   T* as() const {
@@ -80,6 +83,11 @@ struct Tensor {
   T* row(int64_t index) const {
     return static_cast<T*>(data) + index * cols();
   }
+  /// int8: element [r, c] stands for itself times scales()[r].
+  float* scales() const { return reinterpret_cast<float*>(as<uint8_t>() + AfterElements()); }
+
+ private:
+  int64_t AfterElements() const { return (elements() + 63) / 64 * 64; }
 };
 
 /// For messages: "float32 [4, 32]".

@@ -1,0 +1,148 @@
+#include "pair_products.h"
+
+#include <algorithm>
+
+#include "cpu.h"
+
+#if defined(__x86_64__)
+// The headers of GCC 12 leave the unused operand of some intrinsics unset on purpose, and warn of it.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#endif
+
+namespace internvl {
+
+#if defined(__x86_64__)
+namespace {
+
+#define PAIR_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define PAIR_INLINE PAIR_TARGET __attribute__((always_inline)) inline
+
+constexpr int64_t kLanes = 32;  // elements of one vector
+constexpr int kMostRows = 8;
+constexpr int64_t kAhead = 2;  // blocks of weight rows
+
+PAIR_INLINE __m512bh Load(const BFloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
+
+PAIR_INLINE __m512bh LoadFirst(const BFloat16* from, __mmask32 first) {
+  return (__m512bh)_mm512_maskz_loadu_epi16(first, from);
+}
+
+PAIR_INLINE __m512bh Widened(__m256i whole) {
+  const __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(whole)));
+  const __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(whole, 1)));
+  return _mm512_cvtne2ps_pbh(high, low);
+}
+PAIR_INLINE __m512bh Load(const int8_t* from) {
+  return Widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+PAIR_INLINE __m512bh LoadFirst(const int8_t* from, __mmask32 first) {
+  return Widened(_mm256_maskz_loadu_epi8(first, from));
+}
+
+/// The sums of four vectors.
+PAIR_INLINE __m128 SumsOf(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512 all =
+      _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/// Products of kRows rows of x with kWeights rows of w: every vector that is loaded is used several times.
+template <int kRows, int kWeights, typename W>
+PAIR_TARGET void Block(const BFloat16* x, int64_t k, const W* w, int64_t w_stride, float* out,
+                       int64_t out_stride) {
+  __m512 sums[kRows][kWeights];
+  for (int t = 0; t < kRows; ++t) {
+    for (int n = 0; n < kWeights; ++n) sums[t][n] = _mm512_setzero_ps();
+  }
+  int64_t i = 0;
+  for (; i + kLanes <= k; i += kLanes) {
+    __m512bh factors[kWeights];
+    for (int n = 0; n < kWeights; ++n) {
+      factors[n] = Load(w + n * w_stride + i);
+      // The processor foresees reads only up to the end of a page, and has few places for lines that it waits
+      // for near itself: rows to come are called into the second cache.
+      _mm_prefetch(reinterpret_cast<const char*>(w + (n + kAhead * kWeights) * w_stride + i), _MM_HINT_T1);
+    }
+    for (int t = 0; t < kRows; ++t) {
+      const __m512bh value = Load(x + t * k + i);
+      for (int n = 0; n < kWeights; ++n) sums[t][n] = _mm512_dpbf16_ps(sums[t][n], value, factors[n]);
+    }
+  }
+  if (i < k) {
+    const auto first = static_cast<__mmask32>((uint64_t{1} << (k - i)) - 1);
+    for (int n = 0; n < kWeights; ++n) {
+      const __m512bh factor = LoadFirst(w + n * w_stride + i, first);
+      for (int t = 0; t < kRows; ++t)
+        sums[t][n] = _mm512_dpbf16_ps(sums[t][n], LoadFirst(x + t * k + i, first), factor);
+    }
+  }
+  for (int t = 0; t < kRows; ++t) {
+    __m512 four[4] = {};
+    for (int n = 0; n < kWeights; ++n) four[n] = sums[t][n];
+    _mm_mask_storeu_ps(out + t * out_stride, (1 << kWeights) - 1, SumsOf(four[0], four[1], four[2], four[3]));
+  }
+}
+
+template <int kRows, typename W>
+PAIR_TARGET void Strip(const BFloat16* x, int64_t k, const W* w, int64_t w_stride, int weights, float* out,
+                       int64_t out_stride) {
+  switch (weights) {
+    case 4:
+      return Block<kRows, 4>(x, k, w, w_stride, out, out_stride);
+    case 3:
+      return Block<kRows, 3>(x, k, w, w_stride, out, out_stride);
+    case 2:
+      return Block<kRows, 2>(x, k, w, w_stride, out, out_stride);
+    default:
+      return Block<kRows, 1>(x, k, w, w_stride, out, out_stride);
+  }
+}
+
+template <typename W>
+void Rows(const BFloat16* x, int64_t rows, int64_t k, const W* w, int64_t w_stride, int64_t weights,
+          float* out, int64_t out_stride) {
+  using StripFunction = void (*)(const BFloat16*, int64_t, const W*, int64_t, int, float*, int64_t);
+  constexpr StripFunction kStrips[kMostRows] = {Strip<1, W>, Strip<2, W>, Strip<3, W>, Strip<4, W>,
+                                                Strip<5, W>, Strip<6, W>, Strip<7, W>, Strip<8, W>};
+  const int64_t blocks = (rows + kMostRows - 1) / kMostRows;
+  const int64_t most = (rows + blocks - 1) / blocks;
+  // As many sums as there are registers for.
+  const int64_t together = most <= 6 ? 4 : 3;
+  for (int64_t n = 0; n < weights; n += together) {
+    const int count = static_cast<int>(std::min(together, weights - n));
+    // The weights come from memory once; the rows of x stay in the cache.
+    for (int64_t t = 0; t < rows; t += most) {
+      kStrips[std::min(most, rows - t) - 1](x + t * k, k, w + n * w_stride, w_stride, count,
+                                            out + t * out_stride + n, out_stride);
+    }
+  }
+}
+
+}  // namespace
+
+bool HasPairRows() { return HasBFloat16Matmul(); }
+
+void PairRows(const BFloat16* x, int64_t rows, int64_t k, const BFloat16* w, int64_t w_stride,
+              int64_t weights, float* out, int64_t out_stride) {
+  Rows(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+void PairRows(const BFloat16* x, int64_t rows, int64_t k, const int8_t* w, int64_t w_stride, int64_t weights,
+              float* out, int64_t out_stride) {
+  Rows(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+
+#else
+
+bool HasPairRows() { return false; }
+void PairRows(const BFloat16*, int64_t, int64_t, const BFloat16*, int64_t, int64_t, float*, int64_t) {}
+void PairRows(const BFloat16*, int64_t, int64_t, const int8_t*, int64_t, int64_t, float*, int64_t) {}
+
+#endif
+
+}  // namespace internvl
