@@ -6,6 +6,7 @@ import { InternVL } from '../runtime/model/internvl.ts';
 import { partition } from '../runtime/model/partition.ts';
 import { planBytes, type WeightDType } from '../runtime/model/tensor-plan.ts';
 import { native } from '../runtime/native/index.ts';
+import { modelShape } from './model-shape.ts';
 import { randomWeights } from './random-weights.ts';
 import type { Row } from './results.ts';
 
@@ -13,41 +14,17 @@ const BLOCK_SIZE = 16;
 const CONTEXT = 512;
 
 /** A language model of 0.3 B parameters and one full-width layer of InternViT-6B (3200 wide, 25 heads): what a small machine can hold and still reads from memory. */
-const SHAPE = {
-  force_image_size: 448,
-  downsample_ratio: 0.5,
-  select_layer: -1,
-  template: 'Hermes-2',
-  llm_config: {
-    architectures: ['LlamaForCausalLM'],
-    hidden_act: 'silu',
+const SHAPE = modelShape(
+  {
     hidden_size: 1024,
     intermediate_size: 4096,
     num_hidden_layers: 16,
     num_attention_heads: 16,
     num_key_value_heads: 2,
-    max_position_embeddings: 4096,
-    rms_norm_eps: 1e-5,
-    rope_theta: 5e6,
     vocab_size: 8009,
-    eos_token_id: 7,
-    bos_token_id: 1,
-    tie_word_embeddings: false,
   },
-  vision_config: {
-    hidden_act: 'gelu',
-    hidden_size: 3200,
-    intermediate_size: 12800,
-    num_hidden_layers: 1,
-    num_attention_heads: 25,
-    image_size: 448,
-    patch_size: 14,
-    num_channels: 3,
-    layer_norm_eps: 1e-6,
-    qk_normalization: true,
-    qkv_bias: false,
-  },
-};
+  { hidden_size: 3200, intermediate_size: 12800, num_attention_heads: 25 },
+);
 
 /** S sequences that have `computed` tokens each and now compute `count` more. */
 function batch(sequences: number, computed: number, count: number): Batch {

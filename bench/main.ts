@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { native } from '../runtime/native/index.ts';
 import { benchEngine } from './engine.ts';
+import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
@@ -37,6 +38,8 @@ if (values.only !== 'router') {
     say(`engine, ${dtype}`);
     rows.push(...benchEngine(dtype, bandwidth));
   }
+  say('engine loop');
+  rows.push(...(await benchEngineLoop()));
 }
 if (values.only !== 'engine') {
   say('router');

@@ -2,7 +2,7 @@
 
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { EMPTY_CACHES } from './engine/engine.ts';
-import type { CacheLoad, EngineLoad, FinishReason } from './engine/engine.ts';
+import type { CacheLoad, EngineLoad, FinishReason, StepDuration } from './engine/engine.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -21,6 +21,10 @@ export class RuntimeMetrics {
     INTER_TOKEN_SECONDS,
   );
   readonly #step = this.#histogram('step_seconds', 'Duration of an engine step.', INTER_TOKEN_SECONDS);
+  readonly #stepNative = this.#counter(
+    'step_native_seconds_total',
+    'Of the duration of engine steps, spent inside native operations.',
+  );
   readonly #promptTokens = this.#counter(
     'prompt_tokens_total',
     'Prompt tokens of requests that got a token.',
@@ -78,8 +82,9 @@ export class RuntimeMetrics {
     for (let token = 0; token < count; token += 1) this.#interToken.observe(seconds / count);
   }
 
-  step(seconds: number, generatedTokens: number): void {
-    this.#step.observe(seconds);
+  step({ us, nativeUs }: StepDuration, generatedTokens: number): void {
+    this.#step.observe(us / 1e6);
+    this.#stepNative.inc(nativeUs / 1e6);
     this.#generationTokens.inc(generatedTokens);
   }
 

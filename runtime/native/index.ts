@@ -21,6 +21,8 @@ export interface Native {
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
   /** Threads that this thread's operations use from now on (>= 1). */
   setThreads(count: number): void;
+  /** Nanoseconds that this thread has spent inside these functions so far: what is missing from a step's duration went by in JavaScript. */
+  nanosecondsInside(): number;
 
   // --- memory
   /** A zeroed tensor that lives until `free`. */
