@@ -8,6 +8,7 @@ import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchWeightsLoading } from './weights-loading.ts';
 
 const { values } = parseArgs({
   options: {
@@ -38,6 +39,8 @@ if (values.only !== 'router') {
     say(`engine, ${dtype}`);
     rows.push(...benchEngine(dtype, bandwidth));
   }
+  say('weights loading');
+  rows.push(...(await benchWeightsLoading()));
   say('engine loop');
   rows.push(...(await benchEngineLoop()));
 }

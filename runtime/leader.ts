@@ -69,6 +69,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
   });
   watchEngine(self, engine);
   if (!config.simulate) await warmUp(dispatcher, model.llm.bosTokenId);
+  self.startup.end('warm_up');
 
   const limits = { maxBytes: config.maxImageBytes, maxPixels: MAX_IMAGE_PIXELS };
   const pool = new ImagePool({ size: model.vision.imageSize, limits, workers: 1, maxQueue: 64 });
@@ -123,6 +124,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
     logger.warn('more threads than cores', { worldSize, threads: config.threads, cores });
   }
   const { fingerprint, maxModelLength, vocabSize } = await thread.prepare();
+  self.startup.end('open');
   const started = new ShardGroup({
     thread,
     identity: {
@@ -143,10 +145,13 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   group = started;
   self.onFatal(() => started.close(false));
   const kvBlocks = await started.join();
+  self.startup.end('join');
   const begin = performance.now();
   const { bytes } = await started.load();
   logger.info('loaded', { seconds: (performance.now() - begin) / 1000, bytes });
+  self.startup.end('weights');
   await started.start(kvBlocks);
+  self.startup.end('kv_cache');
   const info: EngineInfo = { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences };
   return {
     engine: new ModelEngine(thread, info),

@@ -3,6 +3,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { EMPTY_CACHES } from './engine/engine.ts';
 import type { CacheLoad, EngineLoad, FinishReason, StepDuration } from './engine/engine.ts';
+import type { StartupPhase } from './startup.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -34,6 +35,13 @@ export class RuntimeMetrics {
     name: 'internvl_requests_total',
     help: 'Requests that ended, by why.',
     labelNames: ['finish_reason'],
+    registers: [this.registry],
+  });
+
+  readonly #startup = new Gauge({
+    name: 'internvl_startup_phase_seconds',
+    help: 'What each phase of the start took, once the rank serves.',
+    labelNames: ['phase'],
     registers: [this.registry],
   });
 
@@ -70,6 +78,11 @@ export class RuntimeMetrics {
     this.#total('encoder_cache_misses_total', 'Pictures that had to be encoded.', () => caches().imageMisses);
     this.#gauge('encoder_cache_bytes', 'Rows of encoded pictures on each rank.', () => caches().imageBytes);
     this.#gauge('process_resident_bytes', 'Resident memory of this rank.', () => process.memoryUsage.rss());
+  }
+
+  /** Milliseconds by phase. */
+  started(phases: Readonly<Partial<Record<StartupPhase, number>>>): void {
+    for (const [phase, ms] of Object.entries(phases)) this.#startup.set({ phase }, ms / 1000);
   }
 
   firstToken(seconds: number, promptTokens: number): void {

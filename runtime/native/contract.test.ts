@@ -96,7 +96,7 @@ describe('every function', () => {
     const choices: unknown[] = [...wrong, ...typed];
     const harmful = new Set([
       'free',
-      'mapFile',
+      'openFile',
       'setThreads',
       'createCollective',
       'cpuInfo',

@@ -12,7 +12,7 @@
 
 namespace internvl {
 
-Environment::Environment() : files(std::make_unique<MappedFiles>()), matmul(std::make_unique<Matmul>()) {}
+Environment::Environment() : files(std::make_unique<CheckpointFiles>()), matmul(std::make_unique<Matmul>()) {}
 Environment::~Environment() = default;
 
 namespace {
@@ -38,9 +38,9 @@ constexpr Function kFunctions[] = {
     {"write", Write},
     {"readFloat32", ReadFloat32},
     {"memoryBytes", MemoryBytes},
-    {"mapFile", MapFile},
-    {"unmapFile", UnmapFile},
-    {"mappedBytes", MappedBytes},
+    {"openFile", OpenFile},
+    {"closeFile", CloseFile},
+    {"fileBytes", FileBytes},
     {"copyFromFile", CopyFromFile},
     {"createCollective", CreateCollective},
     {"connectCollective", ConnectCollective},

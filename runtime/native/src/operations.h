@@ -23,9 +23,9 @@ Napi::Value ReadFloat32(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
 
 // checkpoint
-Napi::Value MapFile(const Call& call);
-Napi::Value UnmapFile(const Call& call);
-Napi::Value MappedBytes(const Call& call);
+Napi::Value OpenFile(const Call& call);
+Napi::Value CloseFile(const Call& call);
+Napi::Value FileBytes(const Call& call);
 Napi::Value CopyFromFile(const Call& call);
 
 // collectives
