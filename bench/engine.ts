@@ -3,9 +3,10 @@ import { availableParallelism } from 'node:os';
 import type { Batch } from '../runtime/engine/batch.ts';
 import { parseModelConfig } from '../runtime/model/config.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
-import { partition } from '../runtime/model/partition.ts';
+import { partition, type Quantization } from '../runtime/model/partition.ts';
 import { planBytes, type WeightDType } from '../runtime/model/tensor-plan.ts';
 import { native } from '../runtime/native/index.ts';
+import { modelShape } from './model-shape.ts';
 import { randomWeights } from './random-weights.ts';
 import type { Row } from './results.ts';
 
@@ -13,41 +14,17 @@ const BLOCK_SIZE = 16;
 const CONTEXT = 512;
 
 /** A language model of 0.3 B parameters and one full-width layer of InternViT-6B (3200 wide, 25 heads): what a small machine can hold and still reads from memory. */
-const SHAPE = {
-  force_image_size: 448,
-  downsample_ratio: 0.5,
-  select_layer: -1,
-  template: 'Hermes-2',
-  llm_config: {
-    architectures: ['LlamaForCausalLM'],
-    hidden_act: 'silu',
+const SHAPE = modelShape(
+  {
     hidden_size: 1024,
     intermediate_size: 4096,
     num_hidden_layers: 16,
     num_attention_heads: 16,
     num_key_value_heads: 2,
-    max_position_embeddings: 4096,
-    rms_norm_eps: 1e-5,
-    rope_theta: 5e6,
     vocab_size: 8009,
-    eos_token_id: 7,
-    bos_token_id: 1,
-    tie_word_embeddings: false,
   },
-  vision_config: {
-    hidden_act: 'gelu',
-    hidden_size: 3200,
-    intermediate_size: 12800,
-    num_hidden_layers: 1,
-    num_attention_heads: 25,
-    image_size: 448,
-    patch_size: 14,
-    num_channels: 3,
-    layer_norm_eps: 1e-6,
-    qk_normalization: true,
-    qkv_bias: false,
-  },
-};
+  { hidden_size: 3200, intermediate_size: 12800, num_attention_heads: 25 },
+);
 
 /** S sequences that have `computed` tokens each and now compute `count` more. */
 function batch(sequences: number, computed: number, count: number): Batch {
@@ -84,11 +61,11 @@ function medianSeconds(rounds: number, run: () => void): number {
 }
 
 /** Measures one dtype on all cores. `bandwidth` is the machine's read bandwidth in bytes per second. */
-export function benchEngine(dtype: WeightDType, bandwidth: number): Row[] {
+export function benchEngine(dtype: WeightDType, quantization: Quantization, bandwidth: number): Row[] {
   const ops = native();
   ops.setThreads(availableParallelism());
   const config = parseModelConfig(SHAPE);
-  const plans = partition(config, 0, 1, dtype);
+  const plans = partition(config, 0, 1, dtype, quantization);
   const weights = randomWeights(ops, plans);
   const model = new InternVL(ops, config, weights, {
     rank: 0,
@@ -97,7 +74,7 @@ export function benchEngine(dtype: WeightDType, bandwidth: number): Row[] {
     kvCache: { blocks: 1200, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
   });
   const rows: Row[] = [];
-  const shape = `0.3B Llama, ${dtype}`;
+  const shape = `0.3B Llama, ${dtype}${quantization === 'none' ? '' : `, ${quantization} weights`}`;
 
   // What a decode step must read: every language weight but the embedding table, and the keys and values of the context.
   const weightBytes = plans
@@ -122,17 +99,22 @@ export function benchEngine(dtype: WeightDType, bandwidth: number): Row[] {
   const prefill = medianSeconds(5, () => void model.forward(prompt));
   rows.push({ metric: 'prefill, 512 tokens', shape, unit: 'tokens/s', value: 512 / prefill });
 
+  if (quantization === 'none') rows.push(encodeRow(model, dtype));
+  model.close();
+  return rows;
+}
+
+/** One picture through the vision part, which is never quantized. */
+function encodeRow(model: InternVL, dtype: WeightDType): Row {
   const pixels = new Uint8Array(448 * 448 * 3).map((_, i) => (i * 31) % 251);
   const encode = medianSeconds(3, () => {
     model.encodeImage(0, pixels);
     model.freeImage(0);
   });
-  rows.push({
+  return {
     metric: 'image encode, 1 layer of InternViT-6B + projector',
     shape: `3200 wide, 25 heads, ${dtype}`,
     unit: 'ms',
     value: encode * 1000,
-  });
-  model.close();
-  return rows;
+  };
 }

@@ -4,9 +4,11 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { native } from '../runtime/native/index.ts';
 import { benchEngine } from './engine.ts';
+import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchWeightsLoading } from './weights-loading.ts';
 
 const { values } = parseArgs({
   options: {
@@ -33,10 +35,18 @@ const machine: Machine = {
 };
 const rows: Row[] = [];
 if (values.only !== 'router') {
-  for (const dtype of ['bfloat16', 'float32'] as const) {
-    say(`engine, ${dtype}`);
-    rows.push(...benchEngine(dtype, bandwidth));
+  for (const [dtype, quantization] of [
+    ['bfloat16', 'none'],
+    ['bfloat16', 'int8'],
+    ['float32', 'none'],
+  ] as const) {
+    say(`engine, ${dtype}, quantization ${quantization}`);
+    rows.push(...benchEngine(dtype, quantization, bandwidth));
   }
+  say('weights loading');
+  rows.push(...(await benchWeightsLoading()));
+  say('engine loop');
+  rows.push(...(await benchEngineLoop()));
 }
 if (values.only !== 'engine') {
   say('router');

@@ -5,6 +5,7 @@ import { formatBytes, formatPlacement } from './inspect.ts';
 const placement: Placement = {
   worldSize: 2,
   dtype: 'bfloat16',
+  quantization: 'none',
   blockSize: 16,
   parameters: 40_068_684_160,
   ranks: [0, 1].map((rank) => ({

@@ -7,6 +7,7 @@ interface InspectFlags {
   model: string;
   tensorParallelSize: 1 | 2 | 4 | 8;
   dtype: 'float32' | 'bfloat16';
+  quantization: 'none' | 'int8';
   json?: true;
 }
 
@@ -25,6 +26,11 @@ export function inspectCommand(): Command {
         .choices(['float32', 'bfloat16'])
         .default('bfloat16'),
     )
+    .addOption(
+      new Option('--quantization <type>', "int8: the decoder's linear layers in a byte each")
+        .choices(['none', 'int8'])
+        .default('none'),
+    )
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -41,6 +47,7 @@ Examples:
       const model = await readModelConfig(flags.model);
       const placement = describePlacement(model, flags.tensorParallelSize, flags.dtype, {
         blockSize: BLOCK_SIZE,
+        quantization: flags.quantization,
       });
       if (flags.json === true) {
         process.stdout.write(`${JSON.stringify(placement)}\n`);
@@ -56,11 +63,21 @@ export function formatPlacement(
   style: (format: 'bold' | 'dim', text: string) => string,
   aligned: boolean,
 ): string {
-  const { worldSize, dtype, parameters, ranks, visionHeads, vocabulary, kvBytesPerToken, gpus } = placement;
+  const {
+    worldSize,
+    dtype,
+    quantization,
+    parameters,
+    ranks,
+    visionHeads,
+    vocabulary,
+    kvBytesPerToken,
+    gpus,
+  } = placement;
   const lines = [
     style(
       'bold',
-      `${COUNT.format(parameters)} parameters, ${dtype}, ${worldSize} rank${worldSize === 1 ? '' : 's'}`,
+      `${COUNT.format(parameters)} parameters, ${dtype}${quantization === 'none' ? '' : ` with ${quantization} weights`}, ${worldSize} rank${worldSize === 1 ? '' : 's'}`,
     ),
     '',
     ...table(

@@ -23,8 +23,9 @@ export async function runFollower(self: RankProcess): Promise<void> {
 
   const thread = new EngineThread(threadOptions(config));
   self.ownThread(thread);
-  const { rank, worldSize, dtype, blockSize } = config;
+  const { rank, worldSize, dtype, quantization, blockSize } = config;
   const prepared = await thread.prepare();
+  self.startup.end('open');
   let loadedAt = performance.now();
   thread.listen({
     onLoadProgress: ({ loadedBytes, totalBytes }) => {
@@ -32,6 +33,7 @@ export async function runFollower(self: RankProcess): Promise<void> {
       else {
         const seconds = (performance.now() - loadedAt) / 1000;
         logger.info('loaded', { seconds, bytes: totalBytes });
+        self.startup.end('weights');
       }
     },
     onFatal: () => undefined,
@@ -43,6 +45,7 @@ export async function runFollower(self: RankProcess): Promise<void> {
       worldSize,
       modelFingerprint: prepared.fingerprint,
       dtype,
+      quantization,
       blockSize,
       maxModelLength: prepared.maxModelLength,
       version: SHARD_VERSION,
@@ -51,9 +54,11 @@ export async function runFollower(self: RankProcess): Promise<void> {
     logger,
     onJoin: () => {
       joined = true;
+      self.startup.end('join');
       loadedAt = performance.now();
     },
     onReady: () => {
+      self.startup.end('kv_cache');
       self.announceServing();
     },
     onEnd: (lost) => {

@@ -69,6 +69,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
   });
   watchEngine(self, engine);
   if (!config.simulate) await warmUp(dispatcher, model.llm.bosTokenId);
+  self.startup.end('warm_up');
 
   const limits = { maxBytes: config.maxImageBytes, maxPixels: MAX_IMAGE_PIXELS };
   const pool = new ImagePool({ size: model.vision.imageSize, limits, workers: 1, maxQueue: 64 });
@@ -102,7 +103,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
 
 async function startGroup(self: RankProcess): Promise<StartedEngine> {
   const { config, logger } = self;
-  const { rank, worldSize, dtype, blockSize, maxSequences } = config;
+  const { rank, worldSize, dtype, quantization, blockSize, maxSequences } = config;
   let group: ShardGroup | undefined;
   const engineFailed = (error: Error): void => {
     if (error.name !== 'CollectiveError' || !group) {
@@ -123,6 +124,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
     logger.warn('more threads than cores', { worldSize, threads: config.threads, cores });
   }
   const { fingerprint, maxModelLength, vocabSize } = await thread.prepare();
+  self.startup.end('open');
   const started = new ShardGroup({
     thread,
     identity: {
@@ -130,6 +132,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
       worldSize,
       modelFingerprint: fingerprint,
       dtype,
+      quantization,
       blockSize,
       maxModelLength,
       version: SHARD_VERSION,
@@ -143,10 +146,13 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   group = started;
   self.onFatal(() => started.close(false));
   const kvBlocks = await started.join();
+  self.startup.end('join');
   const begin = performance.now();
   const { bytes } = await started.load();
   logger.info('loaded', { seconds: (performance.now() - begin) / 1000, bytes });
+  self.startup.end('weights');
   await started.start(kvBlocks);
+  self.startup.end('kv_cache');
   const info: EngineInfo = { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences };
   return {
     engine: new ModelEngine(thread, info),

@@ -2,7 +2,8 @@
 
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { EMPTY_CACHES } from './engine/engine.ts';
-import type { CacheLoad, EngineLoad, FinishReason } from './engine/engine.ts';
+import type { CacheLoad, EngineLoad, FinishReason, StepDuration } from './engine/engine.ts';
+import type { StartupPhase } from './startup.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -21,6 +22,10 @@ export class RuntimeMetrics {
     INTER_TOKEN_SECONDS,
   );
   readonly #step = this.#histogram('step_seconds', 'Duration of an engine step.', INTER_TOKEN_SECONDS);
+  readonly #stepNative = this.#counter(
+    'step_native_seconds_total',
+    'Of the duration of engine steps, spent inside native operations.',
+  );
   readonly #promptTokens = this.#counter(
     'prompt_tokens_total',
     'Prompt tokens of requests that got a token.',
@@ -30,6 +35,13 @@ export class RuntimeMetrics {
     name: 'internvl_requests_total',
     help: 'Requests that ended, by why.',
     labelNames: ['finish_reason'],
+    registers: [this.registry],
+  });
+
+  readonly #startup = new Gauge({
+    name: 'internvl_startup_phase_seconds',
+    help: 'What each phase of the start took, once the rank serves.',
+    labelNames: ['phase'],
     registers: [this.registry],
   });
 
@@ -68,6 +80,11 @@ export class RuntimeMetrics {
     this.#gauge('process_resident_bytes', 'Resident memory of this rank.', () => process.memoryUsage.rss());
   }
 
+  /** Milliseconds by phase. */
+  started(phases: Readonly<Partial<Record<StartupPhase, number>>>): void {
+    for (const [phase, ms] of Object.entries(phases)) this.#startup.set({ phase }, ms / 1000);
+  }
+
   firstToken(seconds: number, promptTokens: number): void {
     this.#firstToken.observe(seconds);
     this.#promptTokens.inc(promptTokens);
@@ -78,8 +95,9 @@ export class RuntimeMetrics {
     for (let token = 0; token < count; token += 1) this.#interToken.observe(seconds / count);
   }
 
-  step(seconds: number, generatedTokens: number): void {
-    this.#step.observe(seconds);
+  step({ us, nativeUs }: StepDuration, generatedTokens: number): void {
+    this.#step.observe(us / 1e6);
+    this.#stepNative.inc(nativeUs / 1e6);
     this.#generationTokens.inc(generatedTokens);
   }
 

@@ -10,6 +10,7 @@ import type { EngineThread } from './engine-thread/engine-thread.ts';
 import type { ThreadOptions } from './engine-thread/messages.ts';
 import { exitCodeOf, exitNow, settlesWithin } from './exit.ts';
 import type { RuntimeMetrics } from './metrics.ts';
+import { StartupPhases } from './startup.ts';
 
 /** How long a dying process gives its streams to carry the news, and its thread to end, in milliseconds. */
 const FAREWELL_MS = 300;
@@ -18,6 +19,8 @@ const FAREWELL_MS = 300;
 export class RankProcess {
   readonly config: Config;
   readonly logger: Logger;
+  readonly startup = new StartupPhases();
+  #metrics: RuntimeMetrics | undefined;
   #server: RpcServer | undefined;
   #address: string | undefined;
   #thread: EngineThread | undefined;
@@ -28,6 +31,7 @@ export class RankProcess {
   constructor(config: Config, logger: Logger) {
     this.config = config;
     this.logger = logger;
+    this.startup.end('process');
   }
 
   /** The process is on its way out. */
@@ -46,6 +50,7 @@ export class RankProcess {
 
   /** /healthz says whether the process lives, loading included; whether it serves is gRPC health's to say. */
   async serveMetrics(metrics: RuntimeMetrics): Promise<void> {
+    this.#metrics = metrics;
     if (this.config.metricsListen === undefined) return;
     const { address } = await serveMetrics({
       listen: this.config.metricsListen,
@@ -59,10 +64,12 @@ export class RankProcess {
     this.#server?.setServing(serving);
   }
 
-  /** The rank is up: health says SERVING, the log where. */
+  /** The rank is up: health says SERVING, the log where and what the start took. */
   announceServing(): void {
     this.setServing(true);
-    this.logger.info('serving', { address: this.#address });
+    const startupMs = this.startup.milliseconds;
+    this.#metrics?.started(startupMs);
+    this.logger.info('serving', { address: this.#address, startupMs });
   }
 
   /** The engine thread to end with the process. */
@@ -131,6 +138,7 @@ export function threadOptions(config: Config): ThreadOptions {
     rank: config.rank,
     worldSize: config.worldSize,
     dtype: config.dtype,
+    quantization: config.quantization,
     threads: config.threads,
     collectiveHost: config.collectiveHost,
     collectiveTimeoutMs: config.hangTimeoutMs,

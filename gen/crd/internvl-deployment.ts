@@ -91,9 +91,9 @@ export interface InternVLDeployment {
        */
       dtype: 'auto' | 'float32' | 'bfloat16';
       /**
-       * Weight quantization.
+       * int8 keeps the linear layers of the language model as whole numbers with a scale for each output, in half the bytes of bfloat16. The vision part, embeddings and output head stay as they are.
        */
-      quantization: 'none';
+      quantization: 'none' | 'int8';
       /**
        * Tokens of prompt and answer together. Default, what the checkpoint was trained for.
        */

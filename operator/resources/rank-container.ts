@@ -80,6 +80,7 @@ function rankArgs(
     'metrics-listen': `0.0.0.0:${ports.metrics}`,
     'collective-host': '$(POD_IP)',
     dtype: engine.dtype === 'auto' ? 'bfloat16' : engine.dtype,
+    quantization: engine.quantization === 'none' ? undefined : engine.quantization,
     'max-model-length': engine.maxModelLength,
     'max-sequences': engine.maxSequences,
     'max-batched-tokens': engine.maxBatchedTokens,

@@ -17,6 +17,8 @@ export interface LeaderLoopOptions {
   readonly tuning: EngineTuning;
   /** Other ranks follow and get the plans. */
   readonly followed: boolean;
+  /** Microseconds spent inside native operations so far. */
+  readonly nativeUs: () => number;
   readonly progress: () => void;
   readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void;
 }
@@ -46,6 +48,7 @@ export class LeaderLoop {
         },
       }),
       now: () => performance.now() * 1000,
+      nativeUs: options.nativeUs,
       randomSeed: () => randomBytes(8).readBigUInt64LE(),
     });
   }

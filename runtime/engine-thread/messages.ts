@@ -10,6 +10,7 @@ export interface ThreadOptions {
   readonly rank: number;
   readonly worldSize: number;
   readonly dtype: 'float32' | 'bfloat16';
+  readonly quantization: 'none' | 'int8';
   readonly threads: number;
   readonly collectiveHost: string;
   readonly collectiveTimeoutMs: number;

@@ -45,7 +45,7 @@ export class RankModel {
         `--max-model-length ${this.#maxModelLength} is more than the model's ${longest} positions`,
       );
     }
-    this.#plans = partition(config, options.rank, options.worldSize, options.dtype);
+    this.#plans = partition(config, options.rank, options.worldSize, options.dtype, options.quantization);
     this.#native = native();
     this.#native.setThreads(options.threads);
   }

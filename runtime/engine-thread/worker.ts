@@ -5,6 +5,7 @@ import { DEFAULT_TUNING } from '../engine/engine-tuning.ts';
 import { runStep } from '../engine/executor.ts';
 import { RankState } from '../engine/rank-state.ts';
 import type { InternVL } from '../model/internvl.ts';
+import { native } from '../native/index.ts';
 import { fromWirePlan } from '../shard/plan-codec.ts';
 import { LeaderLoop } from './leader-loop.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
@@ -64,6 +65,7 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
       model,
       tuning: { ...DEFAULT_TUNING, maxBatchedTokens, prefixCache, encoderCacheBytes, imageBytes },
       followed: worldSize > 1,
+      nativeUs: () => native().nanosecondsInside() / 1000,
       progress,
       post,
     });

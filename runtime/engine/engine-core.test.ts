@@ -73,19 +73,26 @@ describe('step', () => {
 
   it('measures by the given clock', async () => {
     let clock = 1000;
+    let nativeUs = 500;
     const model = modelExecutor();
     const executor: Executor = {
       execute: (...step) => {
         clock += 10;
+        nativeUs += 8;
         return model.execute(...step);
       },
     };
-    const core = coreOf({ now: () => clock, executor });
+    const core = coreOf({ now: () => clock, nativeUs: () => nativeUs, executor });
     core.submit([submission(1, { sampling: { maxTokens: 3 } })]);
     clock += 5;
     expect(core.stalledUs).toBe(5);
-    const [first, , last] = await untilDone(core);
-    expect(first?.load.stepUs).toBe(10);
+    const [first, second, last] = await untilDone(core);
+    // What goes by between steps counts as well.
+    expect(first?.duration).toEqual({ us: 15, nativeUs: 8 });
+    expect(second?.duration).toEqual({ us: 10, nativeUs: 8 });
+    expect(first?.load.stepUs).toBe(15);
+    core.submit([submission(2)]);
+    expect(core.abortAll()?.duration).toBeUndefined();
     expect(last?.finished[0]).toMatchObject({ queueUs: 5, firstTokenUs: 15, totalUs: 35 });
     expect(core.stalledUs).toBe(0);
   });

@@ -7,6 +7,7 @@ import type {
   EngineLoad,
   FinishReason,
   FinishedSequence,
+  StepDuration,
   StepOutput,
   Submission,
   TokenLogprob,
@@ -26,6 +27,8 @@ export interface EngineCoreOptions {
   readonly executor: Executor;
   /** Microseconds of a clock that never goes back. */
   readonly now: () => number;
+  /** Microseconds that this thread has spent inside native operations so far; the executor has none when absent. */
+  readonly nativeUs?: () => number;
   /** The seed of a sequence that was submitted without one. */
   readonly randomSeed: () => bigint;
   /** A further reason to end a submission with 'error'; undefined = take it. */
@@ -53,7 +56,9 @@ export class EngineCore {
   #arrivals = 0;
   #outputs = 0;
   #stepUs = 0;
+  /** When the last step ended, or work came after a rest; and the native time then. */
   #progressUs: number;
+  #progressNativeUs: number;
   #wake: (() => void) | undefined;
 
   constructor(options: EngineCoreOptions) {
@@ -74,6 +79,7 @@ export class EngineCore {
     this.#scheduler = new Scheduler(limits);
     this.#sampler = new Sampler(info.vocabSize);
     this.#progressUs = options.now();
+    this.#progressNativeUs = this.#nativeUs();
   }
 
   /** Accepts submissions, also while a step is under way; one that cannot be served ends with 'error' in the next output. Throws DuplicateHandle, taking none. */
@@ -83,7 +89,7 @@ export class EngineCore {
       if (this.#live.has(handle) || handles.has(handle)) throw new DuplicateHandle(handle);
       handles.add(handle);
     }
-    if (!this.hasWork) this.#progressUs = this.#options.now();
+    if (!this.hasWork) this.#takeDuration();
     for (const submission of submissions) {
       const seed = submission.sampling.seed ?? this.#options.randomSeed();
       const sequence = new Sequence(submission, this.#arrivals, seed, this.#options.now());
@@ -144,13 +150,13 @@ export class EngineCore {
     const logprobs: TokenLogprobs = new Map();
     const choices = this.#choose(step, result, logprobs);
     const nowUs = this.#options.now();
-    this.#stepUs = Math.round(nowUs - startUs);
-    this.#progressUs = nowUs;
     for (const sequence of step.sampling) {
       if (sequence.state !== 'finished') sequence.firstTokenUs ??= nowUs;
     }
     const delivered = this.#scheduler.postprocess(step, choices);
-    return this.#output(delivered, logprobs, this.#scheduler.takeEnded());
+    const duration = this.#takeDuration();
+    this.#stepUs = duration.us;
+    return this.#output(delivered, logprobs, this.#scheduler.takeEnded(), duration);
   }
 
   /**
@@ -187,6 +193,23 @@ export class EngineCore {
       if (signal.aborted || this.hasWork) resolve();
     });
     this.#wake = undefined;
+  }
+
+  /** Time since the last call: between steps that follow each other nothing is left out, whoever spent it. */
+  #takeDuration(): StepDuration {
+    const nowUs = this.#options.now();
+    const nativeUs = this.#nativeUs();
+    const duration = {
+      us: Math.round(nowUs - this.#progressUs),
+      nativeUs: Math.round(nativeUs - this.#progressNativeUs),
+    };
+    this.#progressUs = nowUs;
+    this.#progressNativeUs = nativeUs;
+    return duration;
+  }
+
+  #nativeUs(): number {
+    return this.#options.nativeUs?.() ?? 0;
   }
 
   #problemOf(submission: Submission): string | undefined {
@@ -229,13 +252,14 @@ export class EngineCore {
   /** The report of what ended without a step. */
   #endings(): StepOutput | undefined {
     const ended = this.#scheduler.takeEnded();
-    return ended.length === 0 ? undefined : this.#output([], new Map(), ended);
+    return ended.length === 0 ? undefined : this.#output([], new Map(), ended, undefined);
   }
 
   #output(
     delivered: readonly { readonly sequence: Sequence; readonly tokenId: number }[],
     logprobs: TokenLogprobs,
     ended: readonly EndedSequence[],
+    duration: StepDuration | undefined,
   ): StepOutput {
     for (const { sequence } of ended) this.#live.delete(sequence.handle);
     const withLogprobs = delivered.flatMap(({ sequence }) => {
@@ -251,6 +275,7 @@ export class EngineCore {
       tokenIds: delivered.map(({ tokenId }) => tokenId),
       logprobs: withLogprobs,
       finished: ended.map((end) => finishedSequence(end, nowUs)),
+      duration,
       load: this.load(),
     };
   }

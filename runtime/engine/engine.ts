@@ -92,6 +92,13 @@ export interface EngineLoad {
   readonly caches: CacheLoad;
 }
 
+/** Microseconds from the end of the step before (or the first submission after a rest) to the end of the step. */
+export interface StepDuration {
+  readonly us: number;
+  /** Of them, inside native operations. */
+  readonly nativeUs: number;
+}
+
 /** What one step produced: the tokens of handles[i] are the next counts[i] entries of tokenIds. */
 export interface StepOutput {
   readonly step: number;
@@ -100,6 +107,8 @@ export interface StepOutput {
   readonly tokenIds: readonly number[];
   readonly logprobs: readonly { readonly handle: number; readonly tokens: readonly TokenLogprob[] }[];
   readonly finished: readonly FinishedSequence[];
+  /** What the step took; undefined when nothing was computed. */
+  readonly duration: StepDuration | undefined;
   readonly load: EngineLoad;
 }
 

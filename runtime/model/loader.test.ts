@@ -27,31 +27,31 @@ function checkpointWith(change: (entry: TensorEntry) => TensorEntry | undefined)
   return new Checkpoint('/checkpoint', config, entries, '');
 }
 
-/** Remembers what is allocated and mapped; fails on the copy of that number. */
+/** Remembers what is allocated and opened; fails on the copy of that number. */
 function recordingNative(failAtCopy = Infinity) {
   const allocated = new Set<number>();
-  const mapped = new Set<string>();
+  const opened = new Set<string>();
   let handles = 0;
   let copies = 0;
   const paths: string[] = [];
   const native = {
     allocate: () => (allocated.add(++handles), handles),
     free: (tensor: number) => void allocated.delete(tensor),
-    mapFile: (path: string) => (mapped.add(path), paths.push(path), paths.length - 1),
-    unmapFile: (file: number) => void mapped.delete(paths[file] ?? ''),
+    openFile: (path: string) => (opened.add(path), paths.push(path), paths.length - 1),
+    closeFile: (file: number) => void opened.delete(paths[file] ?? ''),
     copyFromFile: () => {
-      if (++copies > failAtCopy) throw new RangeError('copyFromFile: byteOffset');
+      if (++copies > failAtCopy) throw new Error("copyFromFile: '/a.safetensors' has become shorter");
     },
   };
-  return { native: native as unknown as Native, allocated, mapped, paths, copies: () => copies };
+  return { native: native as unknown as Native, allocated, opened, paths, copies: () => copies };
 }
 
 describe('loadWeights', () => {
   const plans = partition(config, 1, 2, 'bfloat16');
   const total = plans.reduce((sum, plan) => sum + planBytes(plan), 0);
 
-  it('copies every rectangle of the plan, maps each file once and unmaps it', () => {
-    const { native, allocated, mapped, paths, copies } = recordingNative();
+  it('copies every rectangle of the plan, opens each file once and closes it', () => {
+    const { native, allocated, opened, paths, copies } = recordingNative();
     const weights = loadWeights(
       native,
       checkpointWith((entry) => entry),
@@ -59,7 +59,7 @@ describe('loadWeights', () => {
     );
     expect(copies()).toBe(plans.flatMap((plan) => plan.copies).length);
     expect(paths).toEqual(['/a.safetensors', '/b.safetensors']);
-    expect(mapped.size).toBe(0);
+    expect(opened.size).toBe(0);
     expect(allocated.size).toBe(plans.length);
     expect(weights.bytes).toBe(total);
     expect(() => weights.get('vision.layers.9.qkv')).toThrow(/plan has no vision.layers.9.qkv/);
@@ -111,10 +111,18 @@ describe('loadWeights', () => {
     expect([allocated.size, paths.length]).toEqual([0, 0]);
   });
 
-  it('keeps nothing allocated or mapped when a copy fails half-way', () => {
-    const { native, allocated, mapped } = recordingNative(9);
+  it('keeps nothing allocated or opened when a copy fails half-way', () => {
+    const { native, allocated, opened } = recordingNative(9);
     const checkpoint = checkpointWith((entry) => entry);
-    expect(() => loadWeights(native, checkpoint, plans)).toThrow(/copyFromFile: byteOffset/);
-    expect([allocated.size, mapped.size]).toEqual([0, 0]);
+    expect(() => loadWeights(native, checkpoint, plans)).toThrow(
+      expect.objectContaining({
+        name: 'CheckpointError',
+        code: 'unreadable_file',
+        message: expect.stringMatching(
+          /^tensor vision_model\..* cannot be read: .*\/a.safetensors/,
+        ) as string,
+      }) as Error,
+    );
+    expect([allocated.size, opened.size]).toEqual([0, 0]);
   });
 });

@@ -1,9 +1,9 @@
-// Walks a rank's tensor plan over the checkpoint. The files are memory-mapped: of each tensor a rank touches just the rows or columns that
-// it holds.
+// Walks a rank's tensor plan over the checkpoint. Of each tensor a rank reads just the rows or columns that it holds, straight to where they
+// stay.
 
 import { CheckpointError } from '../checkpoint/checkpoint-error.ts';
 import type { Checkpoint, TensorEntry } from '../checkpoint/checkpoint.ts';
-import type { MappedFile, Native, Tensor } from '../native/index.ts';
+import type { CheckpointFile, Native, Tensor } from '../native/index.ts';
 import { planBytes, type TensorPlan } from './tensor-plan.ts';
 
 /** Bytes of this rank's weights that are in place, padding included. */
@@ -39,7 +39,7 @@ export class Weights {
 
 /**
  * Loads every tensor of the plan. Throws CheckpointError, naming the tensor and what is wrong with its shape or type, before anything is allocated when the checkpoint
- * does not hold what the plan reads; on any error nothing stays allocated or mapped.
+ * does not hold what the plan reads, and CheckpointError naming the file when that cannot be read after all; on any error nothing stays allocated or open.
  */
 export function loadWeights(
   native: Native,
@@ -51,7 +51,7 @@ export function loadWeights(
     for (const copy of plan.copies) sourceDType(checkpoint.require(copy.source, copy.sourceShape));
 
   const totalBytes = plans.reduce((sum, plan) => sum + planBytes(plan), 0);
-  const files = new Map<string, MappedFile>();
+  const files = new Map<string, CheckpointFile>();
   const tensors = new Map<string, Tensor>();
   const weights = new Weights(native, tensors, totalBytes);
   let loadedBytes = 0;
@@ -67,7 +67,7 @@ export function loadWeights(
     weights.free();
     throw error;
   } finally {
-    for (const file of files.values()) native.unmapFile(file);
+    for (const file of files.values()) native.closeFile(file);
   }
   return weights;
 }
@@ -75,30 +75,36 @@ export function loadWeights(
 function copyInto(
   native: Native,
   checkpoint: Checkpoint,
-  files: Map<string, MappedFile>,
+  files: Map<string, CheckpointFile>,
   tensor: Tensor,
   plan: TensorPlan,
 ): void {
   for (const copy of plan.copies) {
     const entry = checkpoint.require(copy.source, copy.sourceShape);
-    let file = files.get(entry.file);
-    if (file === undefined) {
-      file = native.mapFile(entry.file);
-      files.set(entry.file, file);
+    try {
+      let file = files.get(entry.file);
+      if (file === undefined) {
+        file = native.openFile(entry.file);
+        files.set(entry.file, file);
+      }
+      native.copyFromFile(
+        tensor,
+        copy.dstRow,
+        copy.dstCol,
+        file,
+        entry.byteOffset,
+        sourceDType(entry),
+        copy.sourceColumns,
+        copy.srcRow,
+        copy.srcCol,
+        copy.rows,
+        copy.cols,
+      );
+    } catch (cause) {
+      // Headers were checked: what fails now is the disk, or a file that someone changed meanwhile.
+      const why = (cause as Error).message;
+      throw new CheckpointError('unreadable_file', `tensor ${entry.name} cannot be read: ${why}`, { cause });
     }
-    native.copyFromFile(
-      tensor,
-      copy.dstRow,
-      copy.dstCol,
-      file,
-      entry.byteOffset,
-      sourceDType(entry),
-      copy.sourceColumns,
-      copy.srcRow,
-      copy.srcCol,
-      copy.rows,
-      copy.cols,
-    );
   }
 }
 

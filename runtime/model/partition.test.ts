@@ -218,3 +218,27 @@ function insideSource(copy: TensorCopy): boolean {
     copy.srcCol + copy.cols <= copy.sourceColumns
   );
 }
+
+describe('int8 weights', () => {
+  const plans = (worldSize: number) => partition(config40B(), 0, worldSize, 'bfloat16', 'int8');
+
+  it('are those of the decoder and no others', () => {
+    const names = new Set(
+      plans(1).flatMap(({ name, dtype }) => (dtype === 'int8' ? [name.replace(/\d+/, 'i')] : [])),
+    );
+    expect([...names].toSorted()).toEqual(
+      ['downProj', 'gateUpProj', 'oProj', 'qkvProj'].map((layer) => `language.layers.i.${layer}`),
+    );
+  });
+
+  it.each(SIZES)('take a byte each and four for the scale of a row, at %i ranks', (worldSize) => {
+    const whole = partition(config40B(), 0, worldSize, 'bfloat16');
+    for (const [i, plan] of plans(worldSize).entries()) {
+      const plain = planBytes(whole[i]!);
+      const [rows = 0] = plan.shape;
+      expect(planBytes(plan)).toBe(plan.dtype === 'int8' ? plain / 2 + 4 * rows : plain);
+      // A scale belongs to a whole row.
+      if (plan.dtype === 'int8') for (const { cols } of plan.copies) expect(cols).toBe(plan.shape[1]);
+    }
+  });
+});

@@ -12,9 +12,13 @@ import {
   scaled,
   span,
   vectorShare,
+  type StoredDType,
   type TensorPlan,
   type WeightDType,
 } from './tensor-plan.ts';
+
+/** int8 keeps the linear layers of the language model's decoder as whole numbers with a scale for each output feature. */
+export type Quantization = 'none' | 'int8';
 
 /** The model cannot be split into this many ranks; the message says why and which sizes work. */
 export class PartitionError extends Error {
@@ -67,6 +71,7 @@ export function partition(
   rank: number,
   worldSize: number,
   dtype: WeightDType,
+  quantization: Quantization = 'none',
 ): TensorPlan[] {
   validate(config, worldSize);
   if (!Number.isSafeInteger(rank) || rank < 0 || rank >= worldSize)
@@ -74,7 +79,7 @@ export function partition(
   return [
     ...visionPlan(config, rank, worldSize, dtype),
     ...projectorPlan(config, rank, worldSize, dtype),
-    ...languagePlan(config, rank, worldSize, dtype),
+    ...languagePlan(config, rank, worldSize, dtype, quantization === 'int8' ? 'int8' : dtype),
   ];
 }
 
@@ -163,6 +168,7 @@ function languagePlan(
   rank: number,
   worldSize: number,
   dtype: WeightDType,
+  linear: StoredDType,
 ): TensorPlan[] {
   const { hiddenSize: h, numHeads, numKvHeads, headDim, intermediateSize, vocabSize } = llm;
   const vocab = span(vocabSize, rank, worldSize);
@@ -182,18 +188,18 @@ function languagePlan(
     });
     plans.push(
       replicated(`${to}inputLayernorm`, dtype, `${from}input_layernorm.weight`, [h]),
-      rowBlocks(`${to}qkvProj`, dtype, h, [
+      rowBlocks(`${to}qkvProj`, linear, h, [
         block('self_attn.q_proj', numHeads * headDim, qFeatures),
         block('self_attn.k_proj', numKvHeads * headDim, kvFeatures),
         block('self_attn.v_proj', numKvHeads * headDim, kvFeatures),
       ]),
-      columnShare(`${to}oProj`, dtype, `${from}self_attn.o_proj.weight`, h, numHeads * headDim, qFeatures),
+      columnShare(`${to}oProj`, linear, `${from}self_attn.o_proj.weight`, h, numHeads * headDim, qFeatures),
       replicated(`${to}postAttentionLayernorm`, dtype, `${from}post_attention_layernorm.weight`, [h]),
-      rowBlocks(`${to}gateUpProj`, dtype, h, [
+      rowBlocks(`${to}gateUpProj`, linear, h, [
         block('mlp.gate_proj', intermediateSize, inner),
         block('mlp.up_proj', intermediateSize, inner),
       ]),
-      columnShare(`${to}downProj`, dtype, `${from}mlp.down_proj.weight`, h, intermediateSize, inner),
+      columnShare(`${to}downProj`, linear, `${from}mlp.down_proj.weight`, h, intermediateSize, inner),
     );
   }
   plans.push(replicated('language.norm', dtype, `${model}norm.weight`, [h]));

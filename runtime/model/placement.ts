@@ -2,7 +2,7 @@
 
 import type { ModelConfig } from './config.ts';
 import { kvBytesPerBlock, kvBytesPerToken } from './kv-cache-size.ts';
-import { localVisionHeads, localVocab, partition } from './partition.ts';
+import { localVisionHeads, localVocab, partition, type Quantization } from './partition.ts';
 import { elements, paddingBytes, planBytes, type TensorPlan, type WeightDType } from './tensor-plan.ts';
 
 /** Bytes of one rank's weights, padding included. */
@@ -35,6 +35,7 @@ export interface GpuFit {
 export interface Placement {
   readonly worldSize: number;
   readonly dtype: WeightDType;
+  readonly quantization: Quantization;
   readonly blockSize: number;
   /** Parameters of the unsplit model. */
   readonly parameters: number;
@@ -64,16 +65,17 @@ export function describePlacement(
   config: ModelConfig,
   worldSize: number,
   dtype: WeightDType,
-  { blockSize }: { readonly blockSize: number },
+  { blockSize, quantization = 'none' }: { readonly blockSize: number; readonly quantization?: Quantization },
 ): Placement {
   const ranks: RankWeights[] = [];
   for (let rank = 0; rank < worldSize; rank++)
-    ranks.push(rankWeights(rank, partition(config, rank, worldSize, dtype)));
+    ranks.push(rankWeights(rank, partition(config, rank, worldSize, dtype, quantization)));
   const perToken = kvBytesPerToken(config, worldSize, dtype);
   const largest = Math.max(...ranks.map((rank) => rank.totalBytes));
   return {
     worldSize,
     dtype,
+    quantization,
     blockSize,
     parameters: parameterCount(config),
     ranks,

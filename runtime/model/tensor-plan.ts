@@ -3,6 +3,9 @@
 /** The type the weights and activations have at run time. */
 export type WeightDType = 'float32' | 'bfloat16';
 
+/** The type that a weight is kept in; int8 has a float32 scale for each row. */
+export type StoredDType = WeightDType | 'int8';
+
 /** A rectangle that moves from the checkpoint into a local tensor. The source is read as a row-major matrix with sourceColumns columns. */
 export interface TensorCopy {
   /** Name in the checkpoint. */
@@ -21,7 +24,7 @@ export interface TensorCopy {
 /** One tensor of one rank. What no copy writes stays zero: that is the padding. */
 export interface TensorPlan {
   readonly name: string;
-  readonly dtype: WeightDType;
+  readonly dtype: StoredDType;
   /** [rows, cols], or [cols] for a vector. */
   readonly shape: readonly number[];
   readonly copies: readonly TensorCopy[];
@@ -81,7 +84,7 @@ export interface RowBlock {
 /** Blocks of rows of one or more matrices of equal width, one under the other: the output features of a column-parallel layer. */
 export function rowBlocks(
   name: string,
-  dtype: WeightDType,
+  dtype: StoredDType,
   cols: number,
   blocks: readonly RowBlock[],
 ): TensorPlan {
@@ -120,7 +123,7 @@ export function rowShare(
 /** A share of the columns of one [rows, sourceCols] matrix: the input features of a row-parallel layer. */
 export function columnShare(
   name: string,
-  dtype: WeightDType,
+  dtype: StoredDType,
   source: string,
   rows: number,
   sourceCols: number,
@@ -142,7 +145,7 @@ export function vectorShare(
 
 function columns(
   name: string,
-  dtype: WeightDType,
+  dtype: StoredDType,
   shape: readonly number[],
   source: string,
   sourceShape: readonly number[],
@@ -160,18 +163,23 @@ export function elements(shape: readonly number[]): number {
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
+/** The scales of an int8 weight follow its entries from the next multiple of this many bytes on. */
+const SCALES_ALIGNMENT = 64;
+
 /** Bytes of one entry. */
-export function bytesPerElement(dtype: WeightDType): number {
-  return dtype === 'float32' ? 4 : 2;
+export function bytesPerElement(dtype: StoredDType): number {
+  return dtype === 'float32' ? 4 : dtype === 'bfloat16' ? 2 : 1;
 }
 
-/** Bytes that the rank holds for this tensor, padding included. */
+/** Bytes that the rank holds for this tensor, padding and scales included. */
 export function planBytes(plan: TensorPlan): number {
-  return elements(plan.shape) * bytesPerElement(plan.dtype);
+  const plain = elements(plan.shape) * bytesPerElement(plan.dtype);
+  if (plan.dtype !== 'int8') return plain;
+  return Math.ceil(plain / SCALES_ALIGNMENT) * SCALES_ALIGNMENT + 4 * (plan.shape[0] ?? 0);
 }
 
 /** Bytes of it that are padding. */
 export function paddingBytes(plan: TensorPlan): number {
   const real = plan.copies.reduce((sum, copy) => sum + copy.rows * copy.cols, 0);
-  return planBytes(plan) - real * bytesPerElement(plan.dtype);
+  return (elements(plan.shape) - real) * bytesPerElement(plan.dtype);
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -44,7 +44,7 @@ describe('copyFromFile', () => {
     const [rows, stride] = [7, 600];
     // Halves: exact in every type. 300 columns exceed the pieces that conversions go by.
     const values = Array.from({ length: rows * stride }, (_, i) => ((i * 29) % 255) / 2 - 60);
-    const file = ops.mapFile(fileWith(`${source}-${to}-${prefix}`, prefix, bytesOf(values, source)));
+    const file = ops.openFile(fileWith(`${source}-${to}-${prefix}`, prefix, bytesOf(values, source)));
     const dst = ops.allocate(to, [6, 400]);
     ops.copyFromFile(dst, 1, 5, file, prefix, source, stride, 2, 30, 4, 300);
     const expected = Array.from({ length: 6 * 400 }, (_, index) => {
@@ -52,13 +52,39 @@ describe('copyFromFile', () => {
       return r >= 0 && r < 4 && c >= 0 && c < 300 ? values[(r + 2) * stride + c + 30]! : 0;
     });
     expect([...ops.readFloat32(dst)]).toEqual(expected);
-    ops.unmapFile(file);
+    ops.closeFile(file);
+    ops.free(dst);
+  });
+
+  it.each(sources)('rounds rows of %s into int8, each by its largest magnitude', (source) => {
+    // Far more rows and columns than one buffer takes; row 3 is all zeros, and row 5 eight times the others.
+    const [rows, stride] = [300, 700];
+    const values = Array.from({ length: rows * stride }, (_, i) => {
+      const row = Math.floor(i / stride);
+      return row === 3 ? 0 : (((i * 29) % 255) / 2 - 60) * (row === 5 ? 8 : 1);
+    });
+    const file = ops.openFile(fileWith(`${source}-int8`, 3, bytesOf(values, source)));
+    const dst = ops.allocate('int8', [rows + 1, 400]);
+    ops.copyFromFile(dst, 1, 0, file, 3, source, stride, 0, 30, rows, 400);
+    const found = ops.readFloat32(dst);
+    expect(found.subarray(0, 400).every((value) => value === 0)).toBe(true);
+    const round = source === 'bfloat16' ? bfloat16 : (value: number) => value;
+    for (let row = 0; row < rows; row++) {
+      const wanted = values.slice(row * stride + 30, row * stride + 430).map(round);
+      const half = Math.max(...wanted.map(Math.abs)) / 127 / 2;
+      for (const [i, value] of wanted.entries())
+        expect(Math.abs(found[(row + 1) * 400 + i]! - value)).toBeLessThanOrEqual(half * 1.0001);
+    }
+    expect(() => ops.copyFromFile(dst, 0, 1, file, 3, source, stride, 0, 0, 1, 399)).toThrow(
+      /takes whole rows only, not 399 columns from 1/,
+    );
+    ops.closeFile(file);
     ops.free(dst);
   });
 
   it('converts every float16, and rounds float32 to bfloat16', () => {
     const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
-    const file = ops.mapFile(fileWith('halves', 0, new Uint8Array(halves.buffer)));
+    const file = ops.openFile(fileWith('halves', 0, new Uint8Array(halves.buffer)));
     const dst = ops.allocate('float32', [65536]);
     ops.copyFromFile(dst, 0, 0, file, 0, 'float16', 65536, 0, 0, 1, 65536);
     const view = new DataView(halves.buffer);
@@ -67,7 +93,7 @@ describe('copyFromFile', () => {
       expect(Object.is(result[i], view.getFloat16(2 * i, true)), `half ${i}`).toBe(true);
 
     const values = randomValues(1000, 1, 'float32');
-    const wide = ops.mapFile(fileWith('wide', 0, bytesOf(values, 'float32')));
+    const wide = ops.openFile(fileWith('wide', 0, bytesOf(values, 'float32')));
     const narrow = ops.allocate('bfloat16', [1000]);
     ops.copyFromFile(narrow, 0, 0, wide, 0, 'float32', 1000, 0, 0, 1, 1000);
     expect([...ops.readFloat32(narrow)]).toEqual(values.map(bfloat16));
@@ -75,8 +101,8 @@ describe('copyFromFile', () => {
 
   it('refuses what lies outside the file, naming path, offset and size, and what lies outside dst', () => {
     const path = fileWith('short', 0, bytesOf([1, 2, 3, 4, 5, 6], 'float32'));
-    const file = ops.mapFile(path);
-    expect(ops.mappedBytes(file)).toBe(24);
+    const file = ops.openFile(path);
+    expect(ops.fileBytes(file)).toBe(24);
     const dst = ops.allocate('float32', [3, 2]);
     const copy = (
       offset: number,
@@ -101,19 +127,59 @@ describe('copyFromFile', () => {
       /^copyFromFile: the rectangle of 1 x 3 at \(0, 0\) lies outside dst/,
     );
     expect(() => ops.copyFromFile(dst, 0, 0, file, 0, 'int8' as never, 2, 0, 0, 1, 1)).toThrow(TypeError);
-    ops.unmapFile(file);
-    expect(() => copy(0, 2, 0, 0, 1, 1)).toThrow(/^copyFromFile: file is not mapped$/);
-    expect(() => ops.unmapFile(file)).toThrow(RangeError);
+    ops.closeFile(file);
+    expect(() => copy(0, 2, 0, 0, 1, 1)).toThrow(/^copyFromFile: file is not open$/);
+    expect(() => ops.closeFile(file)).toThrow(RangeError);
   });
 
-  it('names a path that cannot be mapped', () => {
-    const missing = join(folder, 'missing');
-    expect(() => ops.mapFile(missing)).toThrow(
-      `mapFile: cannot open '${missing}': No such file or directory`,
+  // With the file mapped, the process ended with SIGBUS.
+  it.each(['bfloat16', 'float32'] as const)(
+    'names a file that is cut short while it is open (to %s)',
+    (to) => {
+      const path = fileWith(`cut-${to}`, 0, new Uint8Array(2 * 64 * 5000));
+      const file = ops.openFile(path);
+      truncateSync(path, 64 * 5000);
+      const dst = ops.allocate(to, [64, 5000]);
+      const rows = (from: number, count: number) =>
+        ops.copyFromFile(dst, 0, 0, file, 0, 'bfloat16', 5000, from, 0, count, 5000);
+      rows(0, 32);
+      expect(() => rows(0, 64)).toThrow(
+        `copyFromFile: '${path}' has become shorter than the 640000 bytes that it had when it was opened`,
+      );
+      ops.closeFile(file);
+      ops.free(dst);
+    },
+  );
+
+  it.each([
+    ['whole rows', 3, 1_100_000, 0, 1_100_000],
+    ['near columns', 400, 700, 90, 300],
+    ['far columns', 40, 20_000, 700, 300],
+    ['rows longer than a buffer', 3, 150_000, 100, 149_000],
+  ])('takes %s of a large matrix in parts', (_, rows, stride, srcCol, cols) => {
+    const words = Uint16Array.from({ length: rows * stride }, (_, i) => (i * 40503) & 0x3fff);
+    const file = ops.openFile(fileWith('large', 3, new Uint8Array(words.buffer)));
+    const bits = Uint32Array.from(
+      { length: (rows - 1) * cols },
+      (_, i) => words[(Math.floor(i / cols) + 1) * stride + srcCol + (i % cols)]! << 16,
     );
-    expect(() => ops.mapFile(folder)).toThrow(`mapFile: not a regular file '${folder}'`);
-    const empty = ops.mapFile(fileWith('empty', 0, new Uint8Array(0)));
-    expect(ops.mappedBytes(empty)).toBe(0);
-    ops.unmapFile(empty);
+    for (const to of ['bfloat16', 'float32'] as const) {
+      const dst = ops.allocate(to, [rows - 1, cols]);
+      ops.copyFromFile(dst, 0, 0, file, 3, 'bfloat16', stride, 1, srcCol, rows - 1, cols);
+      expect(Buffer.from(ops.readFloat32(dst).buffer).equals(Buffer.from(bits.buffer)), to).toBe(true);
+      ops.free(dst);
+    }
+    ops.closeFile(file);
+  });
+
+  it('names a path that cannot be opened', () => {
+    const missing = join(folder, 'missing');
+    expect(() => ops.openFile(missing)).toThrow(
+      `openFile: cannot open '${missing}': No such file or directory`,
+    );
+    expect(() => ops.openFile(folder)).toThrow(`openFile: not a regular file '${folder}'`);
+    const empty = ops.openFile(fileWith('empty', 0, new Uint8Array(0)));
+    expect(ops.fileBytes(empty)).toBe(0);
+    ops.closeFile(empty);
   });
 });

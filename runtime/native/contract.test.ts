@@ -29,6 +29,16 @@ describe('the addon', () => {
     expect(info.bfloat16Matmul).toBe(info.isa === 'avx512_bf16');
   });
 
+  it('adds up the time inside its functions', () => {
+    const before = ops.nanosecondsInside();
+    const x = ops.scratch('float32', 256, 256);
+    ops.linear(x, x, null, 'float32');
+    const between = ops.nanosecondsInside();
+    expect(between).toBeGreaterThan(before);
+    expect(() => ops.linear(x, x, null, 'int32')).toThrow(TypeError);
+    expect(ops.nanosecondsInside()).toBeGreaterThan(between);
+  });
+
   it('takes thread counts from 1', () => {
     ops.setThreads(2);
     for (const count of [0, -1, 1.5, Number.NaN, 1e9])
@@ -39,7 +49,13 @@ describe('the addon', () => {
 describe('every function', () => {
   it('throws TypeError or RangeError that names it when called without arguments', () => {
     const functions = ops as unknown as Record<string, (...args: unknown[]) => unknown>;
-    const withoutArguments = new Set(['cpuInfo', 'mark', 'memoryBytes', 'closeCollective']);
+    const withoutArguments = new Set([
+      'cpuInfo',
+      'nanosecondsInside',
+      'mark',
+      'memoryBytes',
+      'closeCollective',
+    ]);
     for (const name of contractNames()) {
       if (withoutArguments.has(name)) continue;
       let thrown: unknown;
@@ -80,7 +96,7 @@ describe('every function', () => {
     const choices: unknown[] = [...wrong, ...typed];
     const harmful = new Set([
       'free',
-      'mapFile',
+      'openFile',
       'setThreads',
       'createCollective',
       'cpuInfo',

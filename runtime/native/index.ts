@@ -13,8 +13,8 @@ export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8' | 'int8';
 /** A tensor in the native arena or heap: an opaque handle. Persistent until `free`, or, for results of operations, until `release`. */
 export type Tensor = number & { readonly __tensor: unique symbol };
 
-/** A memory-mapped file. */
-export type MappedFile = number & { readonly __mappedFile: unique symbol };
+/** A checkpoint file that is open for reading. */
+export type CheckpointFile = number & { readonly __checkpointFile: unique symbol };
 
 export interface Native {
   // --- the machine
@@ -22,6 +22,8 @@ export interface Native {
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
   /** Threads that this thread's operations use from now on (>= 1). */
   setThreads(count: number): void;
+  /** Nanoseconds that this thread has spent inside these functions so far: what is missing from a step's duration went by in JavaScript. */
+  nanosecondsInside(): number;
 
   // --- memory
   /** A zeroed tensor that lives until `free`. */
@@ -42,19 +44,21 @@ export interface Native {
   memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
 
   // --- checkpoint
-  mapFile(path: string): MappedFile;
-  unmapFile(file: MappedFile): void;
-  mappedBytes(file: MappedFile): number;
+  openFile(path: string): CheckpointFile;
+  closeFile(file: CheckpointFile): void;
+  /** Its size when it was opened. */
+  fileBytes(file: CheckpointFile): number;
   /**
    * Copies the rectangle [srcRow, srcRow+rows) x [srcCol, srcCol+cols) of a row-major matrix with srcStride columns, which starts at byteOffset of
    * the file, into dst at (dstRow, dstCol), converting srcDtype to dst's dtype (float32, bfloat16, float16 as 'float16' -> float32, bfloat16). dst is [rows, cols] or, for one dimension, [cols].
    * An int8 dst takes whole rows, each rounded to multiples of its largest magnitude / 127.
+   * The threads read it side by side. Throws Error naming the file when it has become shorter or cannot be read; dst then holds a part.
    */
   copyFromFile(
     dst: Tensor,
     dstRow: number,
     dstCol: number,
-    file: MappedFile,
+    file: CheckpointFile,
     byteOffset: number,
     srcDtype: 'float32' | 'bfloat16' | 'float16',
     srcStride: number,

@@ -179,7 +179,7 @@ export class Dispatcher {
       outputOf(request).finished.push({ ...finished, handle: request.handle });
       this.#metrics.finished(finished.reason);
     }
-    this.#metrics.step(output.load.stepUs / 1e6, output.tokenIds.length);
+    if (output.duration !== undefined) this.#metrics.step(output.duration, output.tokenIds.length);
     for (const [client, own] of outputs) {
       if (this.#clients.has(client)) client.onOutput(own);
     }

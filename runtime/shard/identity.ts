@@ -5,7 +5,7 @@ import type { JoinRequest } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import { RpcError } from '../../rpc/status.ts';
 
 /** Raised with every change after which ranks of two versions can not work together. */
-export const SHARD_VERSION = '2';
+export const SHARD_VERSION = '3';
 
 /** The facts of a rank that its group must share, and its place in it. */
 export interface RankIdentity {
@@ -13,6 +13,7 @@ export interface RankIdentity {
   readonly worldSize: number;
   readonly modelFingerprint: string;
   readonly dtype: string;
+  readonly quantization: string;
   readonly blockSize: number;
   readonly maxModelLength: number;
   readonly version: string;
@@ -23,6 +24,7 @@ const FIELDS: readonly [keyof RankIdentity, string][] = [
   ['worldSize', 'world_size'],
   ['modelFingerprint', 'model_fingerprint'],
   ['dtype', 'dtype'],
+  ['quantization', 'quantization'],
   ['blockSize', 'block_size'],
   ['maxModelLength', 'max_model_length'],
   ['version', 'version'],

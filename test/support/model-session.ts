@@ -6,7 +6,7 @@ import type { Model } from '../../runtime/engine/batch.ts';
 import { InternVL } from '../../runtime/model/internvl.ts';
 import { loadWeights } from '../../runtime/model/loader.ts';
 import type { Taps } from '../../runtime/model/parallel.ts';
-import { partition } from '../../runtime/model/partition.ts';
+import { partition, type Quantization } from '../../runtime/model/partition.ts';
 import type { WeightDType } from '../../runtime/model/tensor-plan.ts';
 import { native } from '../../runtime/native/index.ts';
 import { makeBatch, type BatchPart, type PlacedImage, type TestSequence } from './batches.ts';
@@ -18,6 +18,7 @@ const BLOCK_STRIDE = 53;
 
 export interface TestModelOptions {
   readonly dtype: WeightDType;
+  readonly quantization?: Quantization;
   readonly rank?: number;
   readonly worldSize?: number;
   readonly progress?: () => void;
@@ -29,7 +30,11 @@ export function loadTestModel(directory: string, options: TestModelOptions): Int
   const { dtype, rank = 0, worldSize = 1, progress, taps } = options;
   const checkpoint = openCheckpoint(directory);
   const { config } = checkpoint;
-  const weights = loadWeights(native(), checkpoint, partition(config, rank, worldSize, dtype));
+  const weights = loadWeights(
+    native(),
+    checkpoint,
+    partition(config, rank, worldSize, dtype, options.quantization),
+  );
   const maxModelLength = Math.min(1024, config.llm.maxPositionEmbeddings);
   const kvCache = { blocks: BLOCKS, blockSize: BLOCK_SIZE, maxModelLength };
   return new InternVL(native(), config, weights, { rank, worldSize, dtype, kvCache, progress, taps });

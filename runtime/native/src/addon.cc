@@ -1,4 +1,5 @@
 // The module: one Environment per JavaScript thread, and the functions in contract order.
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -11,7 +12,7 @@
 
 namespace internvl {
 
-Environment::Environment() : files(std::make_unique<MappedFiles>()), matmul(std::make_unique<Matmul>()) {}
+Environment::Environment() : files(std::make_unique<CheckpointFiles>()), matmul(std::make_unique<Matmul>()) {}
 Environment::~Environment() = default;
 
 namespace {
@@ -26,6 +27,7 @@ struct Function {
 constexpr Function kFunctions[] = {
     {"cpuInfo", CpuInfo},
     {"setThreads", SetThreads},
+    {"nanosecondsInside", NanosecondsInside},
     {"allocate", Allocate},
     {"free", Free},
     {"scratch", ScratchTensor},
@@ -36,9 +38,9 @@ constexpr Function kFunctions[] = {
     {"write", Write},
     {"readFloat32", ReadFloat32},
     {"memoryBytes", MemoryBytes},
-    {"mapFile", MapFile},
-    {"unmapFile", UnmapFile},
-    {"mappedBytes", MappedBytes},
+    {"openFile", OpenFile},
+    {"closeFile", CloseFile},
+    {"fileBytes", FileBytes},
     {"copyFromFile", CopyFromFile},
     {"createCollective", CreateCollective},
     {"connectCollective", ConnectCollective},
@@ -67,9 +69,27 @@ constexpr Function kFunctions[] = {
     {"pagedAttention", PagedAttention},
 };
 
+/// Adds its own lifetime to a sum.
+class Stopwatch {
+ public:
+  explicit Stopwatch(int64_t& nanoseconds) : nanoseconds_(nanoseconds) {}
+  ~Stopwatch() {
+    nanoseconds_ +=
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start_)
+            .count();
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  int64_t& nanoseconds_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 Napi::Value Run(const Napi::CallbackInfo& info) {
   const auto& function = *static_cast<const Function*>(info.Data());
   auto& environment = *info.Env().GetInstanceData<Environment>();
+  const Stopwatch stopwatch(environment.nanoseconds);
   try {
     return function.run(Call(info, environment, function.name));
   } catch (const Napi::Error&) {

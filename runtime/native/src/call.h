@@ -17,7 +17,7 @@
 
 namespace internvl {
 
-class MappedFiles;
+class CheckpointFiles;
 class Collective;
 class Matmul;
 
@@ -27,9 +27,10 @@ struct Environment {
   ~Environment();
 
   TensorTable tensors;
-  std::unique_ptr<MappedFiles> files;
+  std::unique_ptr<CheckpointFiles> files;
   std::unique_ptr<Collective> collective;  // null: no group, or world size 1
   std::unique_ptr<Matmul> matmul;
+  int64_t nanoseconds = 0;  // spent inside the functions so far
 };
 
 /// A tensor just made in the arena.

@@ -1,15 +1,17 @@
 #include "checkpoint.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
+#include <type_traits>
 
 #include "operations.h"
 #include "parallel.h"
@@ -18,41 +20,43 @@
 
 namespace internvl {
 
-MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
+CheckpointFile::CheckpointFile(std::string path) : path_(std::move(path)) {
   const auto fail = [this](const char* what, int code) {
     throw std::runtime_error(std::string(what) + " '" + path_ + "': " + std::strerror(code));
   };
-  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail("cannot open", errno);
+  descriptor_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail("cannot open", errno);
   struct stat status {};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    close(fd);
+  if (fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    close(descriptor_);
     fail("not a regular file", EINVAL);
   }
   bytes_ = status.st_size;
-  if (bytes_ > 0) {
-    void* mapped = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, fd, 0);
-    const int code = errno;
-    if (mapped == MAP_FAILED) {
-      close(fd);
-      fail("cannot map", code);
-    }
-    data_ = static_cast<const uint8_t*>(mapped);
-    madvise(mapped, static_cast<size_t>(bytes_), MADV_SEQUENTIAL);
+  posix_fadvise(descriptor_, 0, 0, POSIX_FADV_SEQUENTIAL);
+}
+
+CheckpointFile::~CheckpointFile() { close(descriptor_); }
+
+int CheckpointFile::Read(int64_t offset, void* to, int64_t count) const {
+  auto* at = static_cast<uint8_t*>(to);
+  while (count > 0) {
+    const ssize_t done = pread(descriptor_, at, static_cast<size_t>(count), offset);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return errno;
+    if (done == 0) return kEnded;
+    at += done;
+    offset += done;
+    count -= done;
   }
-  close(fd);  // the mapping stays
+  return 0;
 }
 
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), static_cast<size_t>(bytes_));
-}
-
-int64_t MappedFiles::Map(std::string path) {
-  files_.emplace(next_id_, std::make_unique<MappedFile>(std::move(path)));
+int64_t CheckpointFiles::Open(std::string path) {
+  files_.emplace(next_id_, std::make_unique<CheckpointFile>(std::move(path)));
   return next_id_++;
 }
 
-const MappedFile* MappedFiles::Find(int64_t id) const {
+const CheckpointFile* CheckpointFiles::Find(int64_t id) const {
   const auto found = files_.find(id);
   return found == files_.end() ? nullptr : found->second.get();
 }
@@ -60,13 +64,6 @@ const MappedFile* MappedFiles::Find(int64_t id) const {
 namespace {
 
 enum class SourceType { kFloat32, kBFloat16, kFloat16 };
-
-// The elements of a checkpoint start at any byte, hence memcpy and no pointers to wider types.
-uint16_t Load16(const uint8_t* from) {
-  uint16_t bits;
-  std::memcpy(&bits, from, sizeof(bits));
-  return bits;
-}
 
 float HalfToFloat(uint16_t half) {
   const int exponent = (half >> 10) & 31, fraction = half & 1023;
@@ -81,41 +78,152 @@ float HalfToFloat(uint16_t half) {
   return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
+/// `from` is aligned to its elements.
 void CopyRow(const uint8_t* from, SourceType type, float* to, int64_t n) {
   if (type == SourceType::kFloat32) {
     std::memcpy(to, from, static_cast<size_t>(n) * 4);
-    return;
+  } else if (type == SourceType::kBFloat16) {
+    Widen(reinterpret_cast<const BFloat16*>(from), to, n);
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = HalfToFloat(reinterpret_cast<const uint16_t*>(from)[i]);
   }
-  for (int64_t i = 0; i < n; ++i) {
-    const uint16_t bits = Load16(from + 2 * i);
-    to[i] = type == SourceType::kBFloat16 ? ToFloat(BFloat16{bits}) : HalfToFloat(bits);
-  }
-}
-
-/// `piece`: n floats of working memory.
-float CopyRow(const uint8_t* from, SourceType type, int8_t* to, int64_t n, float* piece) {
-  CopyRow(from, type, piece, n);
-  return QuantizeRow(piece, to, n);
 }
 
 void CopyRow(const uint8_t* from, SourceType type, BFloat16* to, int64_t n) {
   if (type == SourceType::kBFloat16) {
     std::memcpy(to, from, static_cast<size_t>(n) * 2);
-    return;
-  }
-  constexpr int64_t kPiece = 256;
-  float piece[kPiece];
-  const int64_t element = type == SourceType::kFloat32 ? 4 : 2;
-  for (int64_t i = 0; i < n; i += kPiece) {
-    const int64_t count = std::min(kPiece, n - i);
-    CopyRow(from + i * element, type, piece, count);
-    Narrow(piece, to + i, count);
+  } else if (type == SourceType::kFloat32) {
+    Narrow(reinterpret_cast<const float*>(from), to, n);
+  } else {
+    constexpr int64_t kPiece = 256;
+    float piece[kPiece];
+    for (int64_t i = 0; i < n; i += kPiece) {
+      const int64_t count = std::min(kPiece, n - i);
+      CopyRow(from + 2 * i, type, piece, count);
+      Narrow(piece, to + i, count);
+    }
   }
 }
 
-const MappedFile& File(const Call& call, int index) {
-  const MappedFile* file = call.environment.files->Find(call.Integer(index, "file", 0));
-  if (file == nullptr) call.FailRange("file is not mapped");
+/// What one read takes at most: large enough that a call costs nothing beside it, small enough that the
+/// threads share a tensor evenly.
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+/// Of what cannot be read to where it stays: as much as stays in a core's cache.
+constexpr int64_t kStageBytes = int64_t{128} << 10;
+/// Bytes between two rows that are read along: about what is copied in the time that another read takes.
+constexpr int64_t kGapBytes = int64_t{12} << 10;
+
+/// `count` runs of `length` elements each, `source_step` bytes of the file and `destination_step` elements
+/// apart.
+struct Runs {
+  int64_t count, length;
+  int64_t source, source_step;
+  int64_t destination, destination_step;
+};
+
+int64_t ElementBytes(SourceType type) { return type == SourceType::kFloat32 ? 4 : 2; }
+
+template <typename T>
+constexpr SourceType kSameType = std::is_same_v<T, float> ? SourceType::kFloat32 : SourceType::kBFloat16;
+
+/// One buffer of `bytes` for each thread.
+class Stages {
+ public:
+  explicit Stages(int64_t bytes)
+      : bytes_(bytes),
+        memory_(std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(MaxThreads() * bytes))) {}
+  uint8_t* of(int thread) const { return memory_.get() + thread * bytes_; }
+
+ private:
+  int64_t bytes_;
+  std::unique_ptr<uint8_t[]> memory_;
+};
+
+/// Runs of the type that they keep, straight to where they stay.
+template <typename T>
+int ReadInPlace(const CheckpointFile& file, const Runs& runs, T* to) {
+  constexpr int64_t kElement = sizeof(T);
+  const int64_t piece = std::min(runs.length, kPieceBytes / kElement);
+  const int64_t pieces = (runs.length + piece - 1) / piece;  // of each run
+  std::atomic<int> failure = 0;
+  ParallelFor(runs.count * pieces, runs.count * runs.length, [&](int64_t i, int) {
+    if (failure.load(std::memory_order_relaxed) != 0) return;
+    const int64_t run = i / pieces, begin = i % pieces * piece;
+    const int result = file.Read(runs.source + run * runs.source_step + begin * kElement,
+                                 to + runs.destination + run * runs.destination_step + begin,
+                                 std::min(piece, runs.length - begin) * kElement);
+    if (result != 0) failure.store(result, std::memory_order_relaxed);
+  });
+  return failure.load();
+}
+
+/// Groups of runs, what lies between them included, by way of a buffer: keep(first byte, run, thread).
+template <typename Keep>
+int ReadGroups(const CheckpointFile& file, const Runs& runs, SourceType type, Keep&& keep) {
+  const int64_t run_bytes = runs.length * ElementBytes(type);
+  const int64_t group = std::max<int64_t>(1, std::min(runs.count, kStageBytes / runs.source_step));
+  const Stages stages((group - 1) * runs.source_step + run_bytes);
+  std::atomic<int> failure = 0;
+  ParallelFor((runs.count + group - 1) / group, runs.count * runs.length, [&](int64_t i, int thread) {
+    if (failure.load(std::memory_order_relaxed) != 0) return;
+    const int64_t first = i * group, count = std::min(group, runs.count - first);
+    uint8_t* const stage = stages.of(thread);
+    const int result =
+        file.Read(runs.source + first * runs.source_step, stage, (count - 1) * runs.source_step + run_bytes);
+    if (result != 0) failure.store(result, std::memory_order_relaxed);
+    for (int64_t r = 0; r < count && result == 0; ++r) {
+      keep(stage + r * runs.source_step, first + r, thread);
+    }
+  });
+  return failure.load();
+}
+
+template <typename T>
+int ReadStaged(const CheckpointFile& file, const Runs& runs, SourceType type, T* to) {
+  return ReadGroups(file, runs, type, [&](const uint8_t* from, int64_t run, int) {
+    CopyRow(from, type, to + runs.destination + run * runs.destination_step, runs.length);
+  });
+}
+
+/// Whole rows of an int8 matrix, from `first_row` on.
+int ReadQuantized(const CheckpointFile& file, const Runs& runs, SourceType type, const Tensor& to,
+                  int64_t first_row) {
+  const int64_t bytes = runs.length * static_cast<int64_t>(sizeof(float));
+  const Stages rows(bytes);
+  return ReadGroups(file, runs, type, [&](const uint8_t* from, int64_t run, int thread) {
+    float* const row = reinterpret_cast<float*>(rows.of(thread));
+    CopyRow(from, type, row, runs.length);
+    to.scales()[first_row + run] = QuantizeRow(row, to.row<int8_t>(first_row + run), runs.length);
+  });
+}
+
+/// Reads the runs into `to`, the threads side by side, each a part of its own. Returns what
+/// CheckpointFile::Read returns.
+template <typename T>
+int ReadRuns(const CheckpointFile& file, Runs runs, SourceType type, T* to) {
+  const int64_t element = ElementBytes(type);
+  const bool together = runs.source_step == runs.length * element && runs.destination_step == runs.length;
+  const bool near = runs.count > 1 && runs.source_step - runs.length * element <= kGapBytes;
+  if (type == kSameType<T> && together) {
+    runs.length *= runs.count;
+    runs.count = 1;
+  }
+  if (type == kSameType<T> && (together || !near)) return ReadInPlace(file, runs, to);
+  if (together) {  // one long run: cut to what a buffer takes
+    const int64_t total = runs.length * runs.count, cut = std::min(total, kStageBytes / element);
+    const Runs pieces{total / cut, cut, runs.source, cut * element, runs.destination, cut};
+    const int failure = ReadStaged(file, pieces, type, to);
+    const int64_t done = pieces.count * cut;
+    if (failure != 0 || done == total) return failure;
+    runs = {1, total - done, runs.source + done * element, (total - done) * element, runs.destination + done,
+            0};
+  }
+  return ReadStaged(file, runs, type, to);
+}
+
+const CheckpointFile& File(const Call& call, int index) {
+  const CheckpointFile* file = call.environment.files->Find(call.Integer(index, "file", 0));
+  if (file == nullptr) call.FailRange("file is not open");
   return *file;
 }
 
@@ -129,17 +237,17 @@ SourceType Source(const Call& call, int index) {
 
 }  // namespace
 
-Napi::Value MapFile(const Call& call) {
+Napi::Value OpenFile(const Call& call) {
   return Napi::Number::New(call.env(),
-                           static_cast<double>(call.environment.files->Map(call.Text(0, "path"))));
+                           static_cast<double>(call.environment.files->Open(call.Text(0, "path"))));
 }
 
-Napi::Value UnmapFile(const Call& call) {
-  if (!call.environment.files->Unmap(call.Integer(0, "file", 0))) call.FailRange("file is not mapped");
+Napi::Value CloseFile(const Call& call) {
+  if (!call.environment.files->Close(call.Integer(0, "file", 0))) call.FailRange("file is not open");
   return call.env().Undefined();
 }
 
-Napi::Value MappedBytes(const Call& call) {
+Napi::Value FileBytes(const Call& call) {
   return Napi::Number::New(call.env(), static_cast<double>(File(call, 0).bytes()));
 }
 
@@ -150,7 +258,7 @@ Napi::Value CopyFromFile(const Call& call) {
     call.FailType("dst must be float32, bfloat16 or int8 with one or two dimensions, not " + Describe(dst));
   }
   const int64_t dst_row = call.Integer(1, "dstRow", 0), dst_col = call.Integer(2, "dstCol", 0);
-  const MappedFile& file = File(call, 3);
+  const CheckpointFile& file = File(call, 3);
   const int64_t byte_offset = call.Integer(4, "byteOffset", 0);
   const SourceType type = Source(call, 5);
   const int64_t stride = call.Integer(6, "srcStride", 0, int64_t{1} << 30);
@@ -171,7 +279,7 @@ Napi::Value CopyFromFile(const Call& call) {
               std::to_string(dst_col));
   if (rows == 0 || cols == 0) return call.env().Undefined();
 
-  const int64_t element = type == SourceType::kFloat32 ? 4 : 2;
+  const int64_t element = ElementBytes(type);
   // rows and columns are below 2^31, so the product stays below 2^62.
   const int64_t last_element = (src_row + rows - 1) * stride + src_col + cols;
   REQUIRE(call, last_element <= (file.bytes() - byte_offset) / element && byte_offset <= file.bytes(),
@@ -179,21 +287,25 @@ Napi::Value CopyFromFile(const Call& call) {
               std::to_string(byte_offset) + " needs " + std::to_string(last_element) + " elements of " +
               std::to_string(element) + " bytes from there");
 
-  const uint8_t* source = file.data() + byte_offset + (src_row * stride + src_col) * element;
+  const Runs runs{.count = rows,
+                  .length = cols,
+                  .source = byte_offset + (src_row * stride + src_col) * element,
+                  .source_step = stride * element,
+                  .destination = dst_row * dst.cols() + dst_col,
+                  .destination_step = dst.cols()};
+  int failure = 0;
   if (quantized) {
-    Scratch scratch(call.environment.tensors.arena());
-    float* pieces = scratch.Get<float>(MaxThreads() * cols);
-    ParallelFor(rows, rows * cols, [&](int64_t r, int thread) {
-      dst.scales()[dst_row + r] = CopyRow(source + r * stride * element, type, dst.row<int8_t>(dst_row + r),
-                                          cols, pieces + thread * cols);
-    });
-    return call.env().Undefined();
+    failure = ReadQuantized(file, runs, type, dst, dst_row);
+  } else {
+    WithElement(dst.dtype, [&]<typename T>(T*) { failure = ReadRuns(file, runs, type, dst.as<T>()); });
   }
-  WithElement(dst.dtype, [&]<typename T>(T*) {
-    ParallelFor(rows, rows * cols, [&](int64_t r, int) {
-      CopyRow(source + r * stride * element, type, dst.row<T>(dst_row + r) + dst_col, cols);
-    });
-  });
+  if (failure == CheckpointFile::kEnded) {
+    throw std::runtime_error("'" + file.path() + "' has become shorter than the " +
+                             std::to_string(file.bytes()) + " bytes that it had when it was opened");
+  }
+  if (failure != 0) {
+    throw std::runtime_error("cannot read '" + file.path() + "': " + std::strerror(failure));
+  }
   return call.env().Undefined();
 }
 

@@ -1,4 +1,6 @@
-// Read-only memory-mapped checkpoint files of one environment.
+// Checkpoint files of one environment, open for reading. They are read and not mapped: a file that is cut
+// short or a disk that fails while it is read is an error that names it, where a mapping would end the
+// process.
 #pragma once
 
 #include <cstdint>
@@ -8,33 +10,38 @@
 
 namespace internvl {
 
-class MappedFile {
+class CheckpointFile {
  public:
   /// Throws std::runtime_error naming the path and the cause.
-  explicit MappedFile(std::string path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  explicit CheckpointFile(std::string path);
+  ~CheckpointFile();
+  CheckpointFile(const CheckpointFile&) = delete;
+  CheckpointFile& operator=(const CheckpointFile&) = delete;
 
   const std::string& path() const { return path_; }
-  const uint8_t* data() const { return data_; }
+  /// When it was opened.
   int64_t bytes() const { return bytes_; }
+  /// Fills `to` from `offset` on. Returns 0, the errno of what failed, or kEnded when the file has become too
+  /// short. Any thread may call it.
+  int Read(int64_t offset, void* to, int64_t count) const;
+
+  static constexpr int kEnded = -1;
 
  private:
   std::string path_;
-  const uint8_t* data_ = nullptr;
+  int descriptor_ = -1;
   int64_t bytes_ = 0;
 };
 
-class MappedFiles {
+class CheckpointFiles {
  public:
-  int64_t Map(std::string path);
-  bool Unmap(int64_t id) { return files_.erase(id) > 0; }
-  const MappedFile* Find(int64_t id) const;
+  int64_t Open(std::string path);
+  bool Close(int64_t id) { return files_.erase(id) > 0; }
+  const CheckpointFile* Find(int64_t id) const;
 
  private:
-  std::unordered_map<int64_t, std::unique_ptr<MappedFile>> files_;
-  int64_t next_id_ = 1;  // never reused: an unmapped file's id never names another file
+  std::unordered_map<int64_t, std::unique_ptr<CheckpointFile>> files_;
+  int64_t next_id_ = 1;  // never reused: a closed file's id never names another file
 };
 
 }  // namespace internvl

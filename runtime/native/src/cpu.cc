@@ -62,4 +62,8 @@ Napi::Value SetThreads(const Call& call) {
   return call.env().Undefined();
 }
 
+Napi::Value NanosecondsInside(const Call& call) {
+  return Napi::Number::New(call.env(), static_cast<double>(call.environment.nanoseconds));
+}
+
 }  // namespace internvl

@@ -8,6 +8,7 @@ namespace internvl {
 // the machine
 Napi::Value CpuInfo(const Call& call);
 Napi::Value SetThreads(const Call& call);
+Napi::Value NanosecondsInside(const Call& call);
 
 // memory
 Napi::Value Allocate(const Call& call);
@@ -22,9 +23,9 @@ Napi::Value ReadFloat32(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
 
 // checkpoint
-Napi::Value MapFile(const Call& call);
-Napi::Value UnmapFile(const Call& call);
-Napi::Value MappedBytes(const Call& call);
+Napi::Value OpenFile(const Call& call);
+Napi::Value CloseFile(const Call& call);
+Napi::Value FileBytes(const Call& call);
 Napi::Value CopyFromFile(const Call& call);
 
 // collectives

@@ -333,6 +333,7 @@ describe('the other calls', () => {
       'internvl_generation_tokens_total',
       'internvl_requests_total{finish_reason="length"}',
       'internvl_step_seconds_count',
+      'internvl_step_native_seconds_total',
     ]) {
       expect(text).toContain(`\n${name}`);
     }

@@ -94,6 +94,7 @@ function identity(rank: number): RankIdentity {
     worldSize: 3,
     modelFingerprint: 'abc',
     dtype: 'float32',
+    quantization: 'none',
     blockSize: 16,
     maxModelLength: 128,
     version: '1',

@@ -34,6 +34,8 @@ export interface JoinRequest {
   blockSize: number;
   maxModelLength: number;
   version: string;
+  /** How the weights of the decoder are kept: "none" (as dtype) or "int8". */
+  quantization: string;
 }
 
 export interface JoinResponse {
@@ -148,6 +150,7 @@ function createBaseJoinRequest(): JoinRequest {
     blockSize: 0,
     maxModelLength: 0,
     version: "",
+    quantization: "",
   };
 }
 
@@ -176,6 +179,9 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     }
     if (message.version !== "") {
       writer.uint32(66).string(message.version);
+    }
+    if (message.quantization !== "") {
+      writer.uint32(74).string(message.quantization);
     }
     return writer;
   },
@@ -257,6 +263,14 @@ export const JoinRequest: MessageFns<JoinRequest> = {
             message.version = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.quantization = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -282,6 +296,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     message.blockSize = object.blockSize ?? 0;
     message.maxModelLength = object.maxModelLength ?? 0;
     message.version = object.version ?? "";
+    message.quantization = object.quantization ?? "";
     return message;
   },
 };

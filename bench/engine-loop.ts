@@ -1,0 +1,129 @@
+// Decode steps through the whole engine loop (schedule, publish, forward pass, sample, post): how much of a step is not spent inside native
+// operations. Both parts slow down alike on a busy machine, so the share holds where the times do not.
+import { availableParallelism } from 'node:os';
+import { MessageChannel } from 'node:worker_threads';
+import { DEFAULT_TUNING } from '../runtime/engine/engine-tuning.ts';
+import type { StepOutput, Submission } from '../runtime/engine/engine.ts';
+import { LeaderLoop } from '../runtime/engine-thread/leader-loop.ts';
+import type { FromWorker } from '../runtime/engine-thread/messages.ts';
+import { parseModelConfig } from '../runtime/model/config.ts';
+import { InternVL } from '../runtime/model/internvl.ts';
+import { partition } from '../runtime/model/partition.ts';
+import { native } from '../runtime/native/index.ts';
+import { modelShape } from './model-shape.ts';
+import { randomWeights } from './random-weights.ts';
+import type { Row } from './results.ts';
+
+const BLOCK_SIZE = 16;
+const PROMPT = 64;
+const WARM_UP = 8;
+const STEPS = 48;
+
+/** The decoder of TinyLlama-1.1B with the vocabulary of the published model; almost no vision. */
+const SHAPE = modelShape(
+  {
+    hidden_size: 2048,
+    intermediate_size: 5632,
+    num_hidden_layers: 22,
+    num_attention_heads: 32,
+    num_key_value_heads: 4,
+    vocab_size: 64_000,
+  },
+  { hidden_size: 128, intermediate_size: 128, num_attention_heads: 2 },
+);
+
+/** Measures bfloat16 on all cores. */
+export async function benchEngineLoop(): Promise<Row[]> {
+  const ops = native();
+  ops.setThreads(availableParallelism());
+  const config = parseModelConfig(SHAPE);
+  const kvBlocks = 16 * Math.ceil((PROMPT + WARM_UP + STEPS + 1) / BLOCK_SIZE);
+  const model = new InternVL(ops, config, randomWeights(ops, partition(config, 0, 1, 'bfloat16')), {
+    rank: 0,
+    worldSize: 1,
+    dtype: 'bfloat16',
+    kvCache: { blocks: kvBlocks, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
+  });
+  const rows: Row[] = [];
+  for (const [sampling, temperature] of [
+    ['greedy', 0],
+    ['temperature 1', 1],
+  ] as const) {
+    for (const batch of [1, 16]) {
+      const steps = await decodeSteps(model, kvBlocks, batch, temperature);
+      const median = (of: (step: Step) => number) =>
+        steps.map(of).toSorted((a, b) => a - b)[steps.length >> 1] as number;
+      rows.push({
+        metric: `engine loop outside native operations, batch ${batch}`,
+        shape: `1.1B Llama, bfloat16, ${sampling}`,
+        unit: 'µs/step',
+        value: median(({ us, nativeUs }) => us - nativeUs),
+        limit: median(({ us }) => us),
+        limitOf: 'a step',
+      });
+    }
+  }
+  model.close();
+  return rows;
+}
+
+type Step = NonNullable<StepOutput['duration']>;
+
+/** The durations of steps that decode `batch` sequences each, posted to a port that nobody reads here: reading is the main thread's work. */
+async function decodeSteps(
+  model: InternVL,
+  kvBlocks: number,
+  batch: number,
+  temperature: number,
+): Promise<Step[]> {
+  const { port1, port2 } = new MessageChannel();
+  const steps: Step[] = [];
+  const loop = new LeaderLoop({
+    info: {
+      maxModelLength: 4096,
+      vocabSize: model.vocabSize,
+      blockSize: BLOCK_SIZE,
+      kvBlocks,
+      maxSequences: batch,
+    },
+    model,
+    tuning: { ...DEFAULT_TUNING, imageBytes: 1 },
+    followed: false,
+    nativeUs: () => native().nanosecondsInside() / 1000,
+    progress: () => undefined,
+    post: (message: FromWorker, transfer = []) => {
+      port1.postMessage(message, transfer);
+      if (message.type !== 'output') return;
+      const { handles, duration, finished } = message.output;
+      if (duration !== undefined && handles.length === batch) steps.push(duration);
+      if (finished.length > 0) loop.stop();
+    },
+  });
+  loop.submit(Array.from({ length: batch }, (_, handle) => submission(handle, temperature)));
+  await loop.run();
+  port1.close();
+  port2.close();
+  return steps.slice(WARM_UP);
+}
+
+function submission(handle: number, temperature: number): Submission {
+  return {
+    handle,
+    tokenIds: Uint32Array.from({ length: PROMPT }, (_, i) => 100 + ((handle * 31 + i) % 5000)),
+    images: [],
+    sampling: {
+      temperature,
+      topP: 1,
+      topK: 0,
+      repetitionPenalty: 1,
+      maxTokens: WARM_UP + STEPS,
+      minTokens: 0,
+      seed: BigInt(handle),
+      stopTokenIds: [7],
+      ignoreEos: true,
+    },
+    logprobs: undefined,
+    priority: 0,
+    cacheSalt: '',
+  };
+}
