@@ -7,7 +7,7 @@ import { drawPicture, renderPicture } from './demo-pictures.ts';
 import { chooseQuestion, QUESTION_KINDS, type QuestionKind } from './demo-questions.ts';
 import { startDemoServer } from './demo-server.ts';
 
-const USAGE = `usage: demo-accuracy.ts [--seed N] [--count N] [--server HOST:PORT | --model DIR] [--tensor-parallel-size N]
+const USAGE = `usage: demo-accuracy.ts [--seed N] [--count N] [--server HOST:PORT | --model DIR] [--tensor-parallel-size N] [--quantization none|int8]
 
 Draws --count pictures (default 500) from --seed on (default 1), none of which was used in training, asks one question about each
 and prints the share of exactly right answers. Without --server it starts one on examples/demo.yaml.
@@ -124,6 +124,7 @@ function options() {
       server: { type: 'string' },
       model: { type: 'string' },
       'tensor-parallel-size': { type: 'string' },
+      quantization: { type: 'string' },
       'show-wrong': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -144,12 +145,16 @@ const seed = integer('seed', values.seed, 0);
 const count = integer('count', values.count, 1);
 const size = values['tensor-parallel-size'];
 const tensorParallelSize = size === undefined ? undefined : integer('tensor-parallel-size', size, 1);
-if (values.server !== undefined && (values.model !== undefined || size !== undefined)) {
-  fail('--model and --tensor-parallel-size start a server of their own: leave out --server');
+const { quantization } = values;
+if (
+  values.server !== undefined &&
+  (values.model !== undefined || size !== undefined || quantization !== undefined)
+) {
+  fail('--model, --tensor-parallel-size and --quantization start a server of their own: leave out --server');
 }
 const started =
   values.server === undefined
-    ? await startDemoServer({ model: values.model, tensorParallelSize })
+    ? await startDemoServer({ model: values.model, tensorParallelSize, quantization })
     : undefined;
 // Ctrl-C reaches the started server too, which then drains; this process only has to wait for it.
 const interrupted = new Promise<never>((_, reject) => {

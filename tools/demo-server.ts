@@ -15,6 +15,7 @@ const STOP_TIMEOUT_MS = 30_000;
 export interface DemoServerOptions {
   model?: string | undefined;
   tensorParallelSize?: number | undefined;
+  quantization?: string | undefined;
 }
 
 /** A running server: its gRPC address, and the way to end it. */
@@ -61,14 +62,19 @@ export async function startDemoServer(options: DemoServerOptions): Promise<DemoS
   }
 }
 
-/** The manifest with another model or tensor-parallel size; a relative model path is made absolute from `folder`. */
+/** The manifest with another model, tensor-parallel size or quantization; a relative model path is made absolute from `folder`. */
 export function adjustManifest(text: string, folder: string, options: DemoServerOptions): string {
-  const manifest = parse(text) as { spec: { model: { source: string }; tensorParallel?: { size?: number } } };
+  const manifest = parse(text) as {
+    spec: { model: { source: string }; tensorParallel?: { size?: number }; engine?: Record<string, unknown> };
+  };
   const { model } = manifest.spec;
   const path = options.model === undefined ? undefined : resolve(options.model);
   model.source = `file:${path ?? resolve(folder, model.source.replace(/^file:(\/\/(?=\/))?/u, ''))}`;
   if (options.tensorParallelSize !== undefined) {
     manifest.spec.tensorParallel = { ...manifest.spec.tensorParallel, size: options.tensorParallelSize };
+  }
+  if (options.quantization !== undefined) {
+    manifest.spec.engine = { ...manifest.spec.engine, quantization: options.quantization };
   }
   return stringify(manifest);
 }
