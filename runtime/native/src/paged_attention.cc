@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "operations.h"
+#include "pair_products.h"
 #include "parallel.h"
 #include "row_math.h"
 #include "row_products.h"
@@ -112,8 +113,40 @@ void AttendRow(const Pages& pages, const Piece& piece, int64_t query, float* mem
   Narrow(tile.output, pages.out.row<T>(row) + piece.kv_head * group * dim, group * dim);
 }
 
+/// The same with the processor's own products of bfloat16 pairs: weights are rounded to bfloat16 before they
+/// meet the values, as the published model's attention does.
+void AttendRowInPairs(const Pages& pages, const Piece& piece, int64_t query, float* memory) {
+  const int64_t dim = pages.dim, group = pages.group(), column = piece.kv_head * dim,
+                stride = pages.k_cache.cols();
+  const int64_t row = pages.query_start[piece.sequence] + query;
+  const int64_t length = pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + query + 1;
+  const BFloat16* q = pages.qkv.row<BFloat16>(row) + piece.kv_head * group * dim;  // [group, dim]
+  BFloat16* weights = reinterpret_cast<BFloat16*>(memory);                         // [group, kDecodeKeys]
+  SoftmaxTile tile(memory + group * kDecodeKeys / 2, group, kDecodeKeys, dim);
+  tile.Reset(group, dim);
+  for (int64_t start = 0; start < length; start += kDecodeKeys) {
+    const int64_t keys = std::min(kDecodeKeys, length - start);
+    ForRuns(pages, piece.sequence, start, keys, [&](int64_t slot, int64_t offset, int64_t count) {
+      PairRows(q, group, dim, pages.k_cache.row<BFloat16>(slot) + column, stride, count, tile.scores + offset,
+               keys);
+    });
+    AffineRow(pages.scale, 0.0f, tile.scores, group * keys);
+    for (int64_t g = 0; g < group; ++g) {
+      tile.Absorb(g, keys, keys, dim);
+      Narrow(tile.scores + g * keys, weights + g * kDecodeKeys, keys);
+    }
+    ForRuns(pages, piece.sequence, start, keys, [&](int64_t slot, int64_t offset, int64_t count) {
+      PairMix(weights + offset, group, kDecodeKeys, pages.v_cache.row<BFloat16>(slot) + column, stride, count,
+              dim, tile.output);
+    });
+  }
+  tile.Finish(group, dim);
+  Narrow(tile.output, pages.out.row<BFloat16>(row) + piece.kv_head * group * dim, group * dim);
+}
+
 int64_t RowFloats(const Pages& pages) {
-  return pages.group() * pages.dim + SoftmaxTile::Floats(pages.group(), kDecodeKeys, pages.dim);
+  return pages.group() * std::max(pages.dim, kDecodeKeys / 2) +
+         SoftmaxTile::Floats(pages.group(), kDecodeKeys, pages.dim);
 }
 
 std::vector<Piece> Cut(const Pages& pages) {
@@ -183,12 +216,19 @@ Napi::Value PagedAttention(const Call& call) {
   Scratch scratch(call.environment.tensors.arena());
   const int64_t per_thread = std::max(TileFloats(pages), RowFloats(pages));
   float* memory = scratch.Get<float>(MaxThreads() * per_thread);
+  const bool in_pairs = pages.qkv.dtype == DType::kBFloat16 && HasPairRows() && pages.dim % kMixWidth == 0;
   WithElement(pages.qkv.dtype, [&]<typename T>(T*) {
     ParallelForUneven(static_cast<int64_t>(pieces.size()), work, [&](int64_t index, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(index)];
       float* mine = memory + thread * per_thread;
       if (piece.count > kDecodeQueries) return AttendTile<T>(pages, piece, mine);
-      for (int64_t i = 0; i < piece.count; ++i) AttendRow<T>(pages, piece, piece.first + i, mine);
+      for (int64_t i = 0; i < piece.count; ++i) {
+        if (in_pairs) {
+          AttendRowInPairs(pages, piece, piece.first + i, mine);
+        } else {
+          AttendRow<T>(pages, piece, piece.first + i, mine);
+        }
+      }
     });
   });
   return out.handle;

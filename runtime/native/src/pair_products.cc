@@ -1,6 +1,7 @@
 #include "pair_products.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "cpu.h"
 
@@ -124,6 +125,42 @@ void Rows(const BFloat16* x, int64_t rows, int64_t k, const W* w, int64_t w_stri
   }
 }
 
+/// kMixWidth columns of kRows rows: the elements of two rows of v are put side by side, as their factors are.
+template <int kRows>
+PAIR_TARGET void MixBlock(const BFloat16* p, int64_t p_stride, const BFloat16* v, int64_t v_stride,
+                          int64_t count, int64_t width, float* out) {
+  // Element i of the first row, element i of the second one (from 32 on), element i + 1 ...
+  const __m512i low = _mm512_add_epi32(
+      _mm512_set1_epi32(32 << 16),
+      _mm512_mullo_epi32(_mm512_set1_epi32(0x00010001),
+                         _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)));
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(0x00100010));
+  __m512 left[kRows], right[kRows];
+  for (int t = 0; t < kRows; ++t) {
+    left[t] = _mm512_loadu_ps(out + t * width);
+    right[t] = _mm512_loadu_ps(out + t * width + 16);
+  }
+  for (int64_t i = 0; i < count; i += 2) {
+    const BFloat16* first = v + i * v_stride;
+    const __m512i even = _mm512_loadu_si512(first);
+    const bool alone = i + 1 == count;
+    const __m512i odd = alone ? _mm512_setzero_si512() : _mm512_loadu_si512(first + v_stride);
+    const __m512bh l = (__m512bh)_mm512_permutex2var_epi16(even, low, odd);
+    const __m512bh r = (__m512bh)_mm512_permutex2var_epi16(even, high, odd);
+    for (int t = 0; t < kRows; ++t) {
+      int32_t pair = p[t * p_stride + i].bits;
+      if (!alone) std::memcpy(&pair, p + t * p_stride + i, sizeof(pair));
+      const __m512bh factors = (__m512bh)_mm512_set1_epi32(pair);
+      left[t] = _mm512_dpbf16_ps(left[t], factors, l);
+      right[t] = _mm512_dpbf16_ps(right[t], factors, r);
+    }
+  }
+  for (int t = 0; t < kRows; ++t) {
+    _mm512_storeu_ps(out + t * width, left[t]);
+    _mm512_storeu_ps(out + t * width + 16, right[t]);
+  }
+}
+
 }  // namespace
 
 bool HasPairRows() { return HasBFloat16Matmul(); }
@@ -137,9 +174,24 @@ void PairRows(const BFloat16* x, int64_t rows, int64_t k, const int8_t* w, int64
   Rows(x, rows, k, w, w_stride, weights, out, out_stride);
 }
 
+void PairMix(const BFloat16* p, int64_t rows, int64_t p_stride, const BFloat16* v, int64_t v_stride,
+             int64_t count, int64_t width, float* out) {
+  using BlockFunction =
+      void (*)(const BFloat16*, int64_t, const BFloat16*, int64_t, int64_t, int64_t, float*);
+  constexpr BlockFunction kBlocks[kMostRows] = {MixBlock<1>, MixBlock<2>, MixBlock<3>, MixBlock<4>,
+                                                MixBlock<5>, MixBlock<6>, MixBlock<7>, MixBlock<8>};
+  for (int64_t t = 0; t < rows; t += kMostRows) {
+    const BlockFunction block = kBlocks[std::min<int64_t>(kMostRows, rows - t) - 1];
+    for (int64_t j = 0; j < width; j += kMixWidth) {
+      block(p + t * p_stride, p_stride, v + j, v_stride, count, width, out + t * width + j);
+    }
+  }
+}
+
 #else
 
 bool HasPairRows() { return false; }
+void PairMix(const BFloat16*, int64_t, int64_t, const BFloat16*, int64_t, int64_t, int64_t, float*) {}
 void PairRows(const BFloat16*, int64_t, int64_t, const BFloat16*, int64_t, int64_t, float*, int64_t) {}
 void PairRows(const BFloat16*, int64_t, int64_t, const int8_t*, int64_t, int64_t, float*, int64_t) {}
 

@@ -18,4 +18,10 @@ void PairRows(const BFloat16* x, int64_t rows, int64_t k, const BFloat16* w, int
 void PairRows(const BFloat16* x, int64_t rows, int64_t k, const int8_t* w, int64_t w_stride, int64_t weights,
               float* out, int64_t out_stride);
 
+/// out [rows, width] += p [rows, count] (p_stride between rows) times v [count, width] (v_stride between
+/// rows). width is a multiple of kMixWidth.
+constexpr int64_t kMixWidth = 32;
+void PairMix(const BFloat16* p, int64_t rows, int64_t p_stride, const BFloat16* v, int64_t v_stride,
+             int64_t count, int64_t width, float* out);
+
 }  // namespace internvl
