@@ -6,12 +6,7 @@ import type { Logger } from '../rpc/log.ts';
 import type { HttpServer } from '../rpc/http-server.ts';
 import { serveMetrics } from '../rpc/metrics-server.ts';
 import { createServer, type RpcServer } from '../rpc/server.ts';
-import {
-  InferenceService,
-  ReplicaState,
-  type Model,
-  type ReplicaStatus,
-} from '../gen/proto/internvl/v1/inference.ts';
+import { ReplicaState, type Model, type ReplicaStatus } from '../gen/proto/internvl/v1/inference.ts';
 import { DEFAULT_BREAKER, type BreakerOptions } from './breaker.ts';
 import type { Cluster } from './cluster.ts';
 import type { RouterConfig } from './config.ts';
@@ -26,7 +21,7 @@ import { Replica } from './replica.ts';
 import { ReplicaSet } from './replica-set.ts';
 import type { ReplicaPhase } from './replica-state.ts';
 import { ReportWriter } from './report.ts';
-import { Inference } from './server.ts';
+import { Inference, inferenceService } from './server.ts';
 import { DEFAULT_SESSION } from './session.ts';
 import type { RequestLimits } from './validate.ts';
 
@@ -120,7 +115,8 @@ export class Router {
         counters: this.metrics,
         logger,
         now,
-        onChange: () => this.#changed(),
+        onLoad: () => this.#dispatcher.plan(),
+        onState: () => this.#changed(),
       });
     this.#replicas = new ReplicaSet(make, logger);
     this.#cluster = cluster;
@@ -159,7 +155,7 @@ export class Router {
     });
     this.#server = createServer({
       maxMessageBytes: config.maxMessageBytes,
-      services: [{ definition: InferenceService, implementation: this.#inference.handlers() }],
+      services: [{ definition: inferenceService, implementation: this.#inference.handlers() }],
       descriptors: readFileSync(DESCRIPTORS),
       logger,
     });
