@@ -109,11 +109,11 @@ export class Dispatcher {
     this.#forget(request);
   }
 
-  /** Places what can be placed, soon: changes that come together are handled together. */
+  /** Places what can be placed once everything that has arrived is read: requests that come together are placed together. */
   plan(): void {
     if (this.#planned) return;
     this.#planned = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#planned = false;
       this.#dispatch();
     });

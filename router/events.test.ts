@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, constant, nat, property, record, string } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GenerateEvent, type Delta } from '../gen/proto/internvl/v1/inference.ts';
 import { encodeDelta } from './events.ts';
@@ -27,11 +27,11 @@ describe('encodeDelta', () => {
   });
 
   it('writes any text and ids as the generated code does', () => {
-    const deltas = fc.record<Delta>({
-      text: fc.string({ unit: 'binary', maxLength: 300 }),
-      tokenIds: fc.array(fc.nat({ max: 0xffff_ffff })),
-      logprobs: fc.constant([]),
+    const deltas = record<Delta>({
+      text: string({ unit: 'binary', maxLength: 300 }),
+      tokenIds: array(nat({ max: 0xffff_ffff })),
+      logprobs: constant([]),
     });
-    fc.assert(fc.property(deltas, (delta) => encodeDelta(delta).equals(generated(delta))));
+    assert(property(deltas, (delta) => encodeDelta(delta).equals(generated(delta))));
   });
 });

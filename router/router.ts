@@ -69,6 +69,7 @@ export class Router {
   readonly #models: ModelRegistry;
   readonly #inference: Inference;
   readonly #server: RpcServer;
+  readonly #knownLimits = new Map<ServedModel, RequestLimits>();
   #ticker: NodeJS.Timeout | undefined;
   #metricsServer: HttpServer | undefined;
   #serving = false;
@@ -249,6 +250,7 @@ export class Router {
   }
 
   #changed(): void {
+    this.#knownLimits.clear();
     this.#dispatcher.plan();
     this.#replicas.sweep();
     this.#report?.touch();
@@ -269,14 +271,16 @@ export class Router {
     return this.#config.servedName ?? model.info.model;
   }
 
-  /** The limits that hold on every replica that serves the model. */
+  /** The limits that hold on every replica that serves the model; kept until a replica's state changes. */
   #limits(model: ServedModel): RequestLimits {
+    const known = this.#knownLimits.get(model);
+    if (known !== undefined) return known;
     const infos = [model.info];
     for (const { info } of this.#replicas.present) {
       if (info !== undefined && incompatibility(model.info, info) === undefined) infos.push(info);
     }
     const least = (of: (info: ServedModel['info']) => number): number => Math.min(...infos.map(of));
-    return {
+    const limits: RequestLimits = {
       servedName: this.#servedName(model),
       maxModelLength: least((info) => info.maxModelLength),
       vocabSize: model.info.vocabSize,
@@ -286,6 +290,8 @@ export class Router {
       ),
       maxImageBytes: least((info) => info.maxImageBytes),
     };
+    this.#knownLimits.set(model, limits);
+    return limits;
   }
 
   #describe(model: ServedModel): Model {
