@@ -1,5 +1,4 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { FastHistogram } from './fast-histogram.ts';
 import type { PictureCounters } from './picture-sender.ts';
 import type { ReplicaPhase } from './replica-state.ts';
 
@@ -20,7 +19,7 @@ export class RouterMetrics implements PictureCounters {
   readonly retries: Counter;
   readonly queueSeconds: Histogram<'outcome'>;
   readonly firstTokenSeconds: Histogram;
-  readonly interTokenSeconds: FastHistogram;
+  readonly interTokenSeconds: Histogram;
   readonly tokens: Counter;
   readonly #imageSent: Counter;
   readonly #imageReused: Counter;
@@ -65,12 +64,7 @@ export class RouterMetrics implements PictureCounters {
       ['outcome'],
     );
     this.firstTokenSeconds = histogram('time_to_first_token_seconds', 'Time from arrival to the first token');
-    this.interTokenSeconds = new FastHistogram({
-      name: 'internvl_router_inter_token_seconds',
-      help: 'Time between outputs of one answer',
-      buckets: LATENCY_BUCKETS,
-      registers,
-    });
+    this.interTokenSeconds = histogram('inter_token_seconds', 'Time between outputs of one answer');
     this.#imageSent = counter('image_bytes_sent_total', 'Picture bytes sent to replicas');
     this.#imageReused = counter('image_bytes_reused_total', 'Picture bytes that a replica held already');
     this.#queueDepth = gauge('queue_depth', 'Requests that wait for a replica');

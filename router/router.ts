@@ -7,6 +7,7 @@ import type { HttpServer } from '../rpc/http-server.ts';
 import { serveMetrics } from '../rpc/metrics-server.ts';
 import { createServer, type RpcServer } from '../rpc/server.ts';
 import { ReplicaState, type Model, type ReplicaStatus } from '../gen/proto/internvl/v1/inference.ts';
+import { Background } from './background.ts';
 import { DEFAULT_BREAKER, type BreakerOptions } from './breaker.ts';
 import type { Cluster } from './cluster.ts';
 import type { RouterConfig } from './config.ts';
@@ -65,6 +66,7 @@ export class Router {
   readonly #replicas: ReplicaSet;
   readonly #report: ReportWriter | undefined;
   readonly #gate: ModelGate;
+  readonly #background: Background;
   readonly #dispatcher: Dispatcher;
   readonly #models: ModelRegistry;
   readonly #inference: Inference;
@@ -83,10 +85,11 @@ export class Router {
     this.#config = config;
     this.#logger = logger;
     this.#onServing = onServing ?? (() => undefined);
-    const pictures = new PictureStore({
-      maxPinnedBytes: config.queueMaxBytes,
-      maxCachedBytes: MAX_CACHED_PICTURE_BYTES,
-    });
+    this.#background = new Background(config.queueMaxBytes);
+    const pictures = new PictureStore(
+      { maxPinnedBytes: config.queueMaxBytes, maxCachedBytes: MAX_CACHED_PICTURE_BYTES },
+      (data) => this.#background.hashOf(data),
+    );
     this.#gate = new ModelGate(config.queueMaxRequests, config.queueMaxWaitMs, config.queueMaxBytes);
     this.#models = new ModelRegistry(
       now,
@@ -148,6 +151,7 @@ export class Router {
       dispatcher: this.#dispatcher,
       gate: this.#gate,
       pictures,
+      background: this.#background,
       metrics: this.metrics,
       limits: (model) => this.#limits(model),
       describe: (model) => this.#describe(model),
@@ -245,6 +249,7 @@ export class Router {
     clearInterval(this.#ticker);
     this.#report?.close();
     this.#replicas.close();
+    await this.#background.close();
     await this.#cluster?.close();
     await this.#metricsServer?.close();
   }

@@ -19,12 +19,14 @@ import {
   type ListModelsResponse,
   type Model,
 } from '../gen/proto/internvl/v1/inference.ts';
+import type { Prompt } from '../runtime/tokenizer/prompt.ts';
 import { Answer, type AnswerModel, type AnswerSink } from './answer.ts';
+import type { Background } from './background.ts';
 import { Caller, type ServerCall } from './caller.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import { encodeDelta, encodeEvent } from './events.ts';
-import { admit, bytesOf, promptOf, type Admitted } from './intake.ts';
+import { admit, bytesOf, isHeavy, prepare, promptOf, type Admitted } from './intake.ts';
 import type { RouterMetrics } from './metrics.ts';
 import type { ModelGate } from './model-gate.ts';
 import type { ServedModel } from './models.ts';
@@ -41,6 +43,7 @@ export interface InferenceOptions {
   readonly dispatcher: Dispatcher;
   readonly gate: ModelGate;
   readonly pictures: PictureStore;
+  readonly background: Background;
   readonly metrics: RouterMetrics;
   readonly limits: (model: ServedModel) => RequestLimits;
   readonly describe: (model: ServedModel) => Model;
@@ -111,10 +114,13 @@ export class Inference {
   }
 
   #countTokens(call: ServerUnaryCall<CountTokensRequest, CountTokensResponse>): Promise<CountTokensResponse> {
-    return this.#withModel(call, (model) => {
+    return this.#withModel(call, async (model) => {
       const limits = this.#options.limits(model);
+      const { messages } = call.request;
       checkModel(call.request.model, limits.servedName);
-      const prompt = promptOf(model, checkMessages(call.request.messages, limits));
+      const prompt =
+        (isHeavy(messages) ? await prepare(messages, model, limits, this.#options.background) : undefined) ??
+        promptOf(model, checkMessages(messages, limits));
       return {
         promptTokens: prompt.tokenIds.length,
         imageTokens: prompt.images.reduce((sum, { length }) => sum + length, 0),
@@ -134,10 +140,10 @@ export class Inference {
     });
   }
 
-  async #withModel<T>(call: ServerCall, use: (model: ServedModel) => T): Promise<T> {
+  async #withModel<T>(call: ServerCall, use: (model: ServedModel) => T | Promise<T>): Promise<T> {
     const caller = new Caller(call, this.#options.now);
     try {
-      return use(await this.#options.gate.wait(caller));
+      return await use(await this.#options.gate.wait(caller));
     } finally {
       caller.answered();
     }
@@ -167,11 +173,16 @@ export class Inference {
     const { dispatcher, gate, pictures, metrics, now } = this.#options;
     const startedAt = now();
     const model = gate.model ?? (await gate.wait(caller, bytesOf(request)));
+    const { messages } = request;
+    const prepared = isHeavy(messages)
+      ? await prepare(messages, model, this.#options.limits(model), this.#options.background)
+      : undefined;
     if (caller.gone !== undefined) throw caller.gone;
     const releases: (() => void)[] = [];
     const releasePictures = (): void => releases.splice(0).forEach((release) => release());
-    const admitTo = (target: ServedModel): Admitted => {
-      const admitted = admit(request, caller.deadlineAt, target, this.#options.limits(target), pictures);
+    const admitTo = (target: ServedModel, prompt?: Prompt): Admitted => {
+      const limits = this.#options.limits(target);
+      const admitted = admit(request, caller.deadlineAt, target, limits, pictures, prompt);
       releases.push(admitted.releasePictures);
       return admitted;
     };
@@ -183,7 +194,7 @@ export class Inference {
         minTokens: request.sampling?.minTokens ?? 0,
       }),
     });
-    const admitted = admitTo(model);
+    const admitted = admitTo(model, prepared);
     try {
       await new Promise<void>((resolve, reject) => {
         const listener = new Answer({
