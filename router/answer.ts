@@ -8,12 +8,11 @@ import type { RouterMetrics } from './metrics.ts';
 import type { AnswerText } from './output.ts';
 import type { RequestListener } from './request.ts';
 
-/** Where an answer goes: started, deltas, then finished or failed. */
+/** Where an answer goes: started, deltas, then finished, unless it fails. */
 export interface AnswerSink {
   started(started: Started): void;
   delta(delta: Delta): void;
   finished(finished: Finished): void;
-  failed(error: RpcError): void;
 }
 
 /** What of an answer depends on the model. */
@@ -28,6 +27,8 @@ export interface AnswerOptions {
   readonly returnPromptTokenIds: boolean;
   readonly model: AnswerModel;
   readonly sink: AnswerSink;
+  /** The sink has been told everything; with an error when the answer failed. */
+  readonly onEnd: (error?: RpcError) => void;
   readonly metrics: RouterMetrics;
   readonly now: () => number;
   /** When the request arrived. */
@@ -81,8 +82,8 @@ export class Answer implements RequestListener {
     metrics.tokens.inc(piece.tokens);
     sink.delta({
       text: piece.text,
-      tokenIds: tokenIds.slice(0, piece.tokens),
-      logprobs: logprobs.slice(0, piece.tokens),
+      tokenIds: firstOf(tokenIds, piece.tokens),
+      logprobs: firstOf(logprobs, piece.tokens),
     });
     if (piece.matchedStop === undefined || this.#over) return;
     stop();
@@ -100,7 +101,7 @@ export class Answer implements RequestListener {
   onFailed(error: RpcError): void {
     if (this.#over) return;
     this.#over = true;
-    this.#options.sink.failed(error);
+    this.#options.onEnd(error);
   }
 
   #measure(): void {
@@ -123,7 +124,7 @@ export class Answer implements RequestListener {
     cachedTokens: number,
   ): void {
     this.#over = true;
-    const { sink } = this.#options;
+    const { sink, onEnd } = this.#options;
     const { promptTokenIds, imageTokens, text } = this.#model;
     sink.finished({
       finishReason,
@@ -137,6 +138,7 @@ export class Answer implements RequestListener {
       },
       timings: this.#timings(),
     });
+    onEnd();
   }
 
   #timings(): Timings {
@@ -148,4 +150,9 @@ export class Answer implements RequestListener {
       totalMs: end - startedAt,
     };
   }
+}
+
+/** The first `count` items; the list itself when it has no more. */
+function firstOf<T>(items: readonly T[], count: number): T[] {
+  return items.length <= count ? (items as T[]) : items.slice(0, count);
 }

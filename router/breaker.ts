@@ -30,6 +30,8 @@ export type BreakerState = 'closed' | 'open' | 'half-open';
 export class Breaker {
   readonly #options: BreakerOptions;
   #outcomes: { readonly at: number; readonly failed: boolean }[] = [];
+  /** Of the outcomes; while there is none, which is nearly always, nothing else need be looked at. */
+  #failures = 0;
   #state: BreakerState = 'closed';
   #openedAt = 0;
   #openMs: number;
@@ -46,8 +48,9 @@ export class Breaker {
   /** Counts a request's outcome; true when this one opened the breaker. */
   record(failed: boolean, now: number): boolean {
     this.#outcomes.push({ at: now, failed });
-    if (this.#outcomes.length > this.#options.windowSize) this.#outcomes.shift();
-    if (this.#state !== 'closed') return false;
+    if (failed) this.#failures++;
+    if (this.#outcomes.length > this.#options.windowSize && this.#outcomes.shift()!.failed) this.#failures--;
+    if (this.#state !== 'closed' || this.#failures === 0) return false;
     const recent = this.#recent(now);
     if (recent.length < this.#options.leastOutcomes || this.ratio(now) < this.#options.failureRatio)
       return false;
@@ -58,6 +61,7 @@ export class Breaker {
 
   /** Share of recent outcomes that failed, 0 when there are none. */
   ratio(now: number): number {
+    if (this.#failures === 0) return 0;
     const recent = this.#recent(now);
     return recent.length === 0 ? 0 : recent.filter((outcome) => outcome.failed).length / recent.length;
   }
@@ -89,6 +93,7 @@ export class Breaker {
   reset(): void {
     this.#state = 'closed';
     this.#outcomes = [];
+    this.#failures = 0;
     this.#openMs = this.#options.openMs;
   }
 

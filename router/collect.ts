@@ -26,7 +26,6 @@ export function collectResult(): { readonly sink: AnswerSink; readonly value: ()
         for (const logprob of logprobs) result.logprobs.push(logprob);
       },
       finished: (finished) => Object.assign(result, finished),
-      failed: () => undefined,
     },
     value: () => ({ ...result, text: texts.join('') }),
   };

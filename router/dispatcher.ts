@@ -12,6 +12,7 @@ import { DEFAULT_RATES } from './cost.ts';
 import type { RouterMetrics } from './metrics.ts';
 import { presentModel } from './model-registry.ts';
 import type { ServedModel } from './models.ts';
+import { PrefixHolders } from './prefix.ts';
 import { RequestQueue, type QueueLimits } from './queue.ts';
 import { fillRates } from './rates.ts';
 import type { Replica } from './replica.ts';
@@ -45,6 +46,7 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #queue: RequestQueue<RoutedRequest>;
   readonly #affinity = new Affinity();
+  readonly #prefixes = new PrefixHolders();
   readonly #budget = new RetryBudget();
   readonly #live = new Set<RoutedRequest>();
   #planned = false;
@@ -109,11 +111,11 @@ export class Dispatcher {
     this.#forget(request);
   }
 
-  /** Places what can be placed, soon: changes that come together are handled together. */
+  /** Places what can be placed once everything that has arrived is read: requests that come together are placed together. */
   plan(): void {
     if (this.#planned) return;
     this.#planned = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#planned = false;
       this.#dispatch();
     });
@@ -191,7 +193,8 @@ export class Dispatcher {
       (sum, { hash, length }) => sum + (replica.holdsPicture(hash) ? length : 0),
       0,
     );
-    return encoded + this.#affinity.hitTokens(affinityKey, work.cacheSalt, replica.id, work.tokenIds.length);
+    const said = this.#affinity.hitTokens(affinityKey, work.cacheSalt, replica.id, work.tokenIds.length);
+    return encoded + Math.max(said, this.#prefixes.hitTokens(request.prefixBlocks, replica.id));
   }
 
   #start(request: RoutedRequest, replica: Replica): void {
@@ -208,6 +211,7 @@ export class Dispatcher {
     this.#waitEnded(request, 'placed');
     request.placedAt ??= this.#options.now();
     request.state = 'running';
+    this.#prefixes.placed(request.prefixBlocks, replica.id);
     request.attempt = replica.run(request.work, {
       onAccepted: () => {
         if (request.accepted) return;

@@ -2,8 +2,10 @@
 
 import { status } from '@grpc/grpc-js';
 import { RpcError } from '../rpc/status.ts';
-import { Priority, type GenerateRequest } from '../gen/proto/internvl/v1/inference.ts';
-import type { ServedModel } from './models.ts';
+import { Priority, type GenerateRequest, type Message } from '../gen/proto/internvl/v1/inference.ts';
+import type { Prompt } from '../runtime/tokenizer/prompt.ts';
+import type { Background } from './background.ts';
+import { chatOf, type ServedModel } from './models.ts';
 import type { PictureStore } from './picture-store.ts';
 import { invalid } from './refusal.ts';
 import type { Work } from './request.ts';
@@ -27,6 +29,9 @@ export interface Admitted {
 }
 
 const BYTES_PER_TOKEN = 8;
+/** Longer texts are tokenized, and larger pictures hashed, in the background: here each is about a millisecond. */
+const LONG_TEXT = 4_096;
+const LARGE_PICTURE = 512 * 1024;
 
 /** About what a request costs to hold before it is tokenized. */
 export function bytesOf(request: GenerateRequest): number {
@@ -40,17 +45,56 @@ export function bytesOf(request: GenerateRequest): number {
   return bytes;
 }
 
-/** Throws RpcError when the request cannot be served; then it holds nothing. */
+/** True when `prepare` has to come before `admit`, or others would wait for it. */
+export function isHeavy(messages: readonly Message[]): boolean {
+  return isLong(messages) || largePictures(messages).length > 0;
+}
+
+/** Does what takes long in the background: hashes large pictures, and gives the prompt when its text is long. Throws RpcError. */
+export async function prepare(
+  messages: readonly Message[],
+  model: ServedModel,
+  limits: RequestLimits,
+  background: Background,
+): Promise<Prompt | undefined> {
+  const checked = checkMessages(messages, limits);
+  const prompt = isLong(messages)
+    ? await background.prompt(model, chatOf(checked)).catch(badPrompt)
+    : undefined;
+  for (const source of largePictures(messages)) source.value = await background.hash(source.value);
+  return prompt;
+}
+
+function isLong(messages: readonly Message[]): boolean {
+  let characters = 0;
+  for (const { parts } of messages)
+    for (const { part } of parts) if (part?.$case === 'text') characters += part.value.length;
+  return characters > LONG_TEXT;
+}
+
+function largePictures(messages: readonly Message[]): { value: Buffer }[] {
+  const large: { value: Buffer }[] = [];
+  for (const { parts } of messages) {
+    for (const { part } of parts) {
+      if (part?.$case !== 'image' || part.value.source?.$case !== 'data') continue;
+      if (part.value.source.value.length > LARGE_PICTURE) large.push(part.value.source);
+    }
+  }
+  return large;
+}
+
+/** Throws RpcError when the request cannot be served; then it holds nothing. `prepared`: its prompt, if there is one already. */
 export function admit(
   request: GenerateRequest,
   deadlineAt: number | undefined,
   model: ServedModel,
   limits: RequestLimits,
   pictures: PictureStore,
+  prepared?: Prompt,
 ): Admitted {
   checkRequest(request, limits);
   const messages = checkMessages(request.messages, limits);
-  const prompt = promptOf(model, messages);
+  const prompt = prepared ?? promptOf(model, messages);
   const { sampling } = request;
   const maxTokens = checkContext(prompt.tokenIds.length, sampling, limits);
   const sources = picturesOf(messages);
@@ -79,16 +123,17 @@ export function admit(
 }
 
 /** The prompt of checked messages; what the template refuses is the caller's mistake. */
-export function promptOf(
-  model: ServedModel,
-  messages: readonly ChatMessage[],
-): ReturnType<ServedModel['prompt']> {
+export function promptOf(model: ServedModel, messages: readonly ChatMessage[]): Prompt {
   try {
-    return model.prompt(messages);
+    return model.prompt(chatOf(messages));
   } catch (error) {
-    if (!(error instanceof Error) || error.name !== 'PromptError') throw error;
-    throw invalid('messages', '', '', error.message, 'BAD_PROMPT');
+    return badPrompt(error);
   }
+}
+
+function badPrompt(error: unknown): never {
+  if (!(error instanceof Error) || error.name !== 'PromptError') throw error;
+  throw invalid('messages', '', '', error.message, 'BAD_PROMPT');
 }
 
 function picturesOf(messages: readonly ChatMessage[]): PictureSource[] {

@@ -19,9 +19,9 @@ const config = readConfig();
 const logger = createLogger({ level: config.logLevel, format: config.logFormat });
 
 // Loading makes much garbage and keeps little: a young generation that grows meanwhile would stay resident for good (about 25 MiB with a
-// vocabulary of 64,000). Under load it may grow.
+// vocabulary of 64,000). Under load it may grow, and then at once to its full size: each small collection costs as much as a large one.
 setFlagsFromString('--semi-space-growth-factor=1');
-const onServing = (): void => setFlagsFromString('--semi-space-growth-factor=2');
+const onServing = (): void => setFlagsFromString('--semi-space-growth-factor=16');
 
 try {
   const { Router } = await import('./router.ts');

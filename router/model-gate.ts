@@ -1,5 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import { RpcError } from '../rpc/status.ts';
+import type { Leaving } from './caller.ts';
 import type { ServedModel } from './models.ts';
 
 /** Holds requests that came before the first replica said what it serves: without a tokenizer they cannot even be measured. */
@@ -34,10 +35,10 @@ export class ModelGate {
     for (const resolve of waiting) resolve(model);
   }
 
-  /** The model, as soon as there is one. Rejects with UNAVAILABLE after the longest wait, RESOURCE_EXHAUSTED when too many wait, or the signal's reason. */
-  async wait(signal: AbortSignal, bytes = 0): Promise<ServedModel> {
+  /** The model, as soon as there is one. Rejects with UNAVAILABLE after the longest wait, RESOURCE_EXHAUSTED when too many wait, or why the caller went. */
+  async wait(caller: Leaving, bytes = 0): Promise<ServedModel> {
     if (this.#model !== undefined) return this.#model;
-    signal.throwIfAborted();
+    if (caller.gone !== undefined) throw caller.gone;
     const many = this.#waiting.size >= this.#mostWaiting;
     if (many || this.#bytes + bytes > this.#mostBytes) {
       throw new RpcError(
@@ -57,7 +58,7 @@ export class ModelGate {
       let ended = false;
       const end = (): void => {
         clearTimeout(timer);
-        signal.removeEventListener('abort', aborted);
+        caller.onGone(() => undefined);
         if (!ended) this.#bytes -= bytes;
         ended = true;
         this.#waiting.delete(opened);
@@ -65,10 +66,6 @@ export class ModelGate {
       const opened = (model: ServedModel): void => {
         end();
         resolve(model);
-      };
-      const aborted = (): void => {
-        end();
-        reject(signal.reason as Error);
       };
       const timer = setTimeout(() => {
         end();
@@ -81,7 +78,10 @@ export class ModelGate {
           ),
         );
       }, this.#maxWaitMs);
-      signal.addEventListener('abort', aborted);
+      caller.onGone((why) => {
+        end();
+        reject(why);
+      });
       this.#waiting.add(opened);
     });
   }

@@ -2,7 +2,7 @@
 
 import { parseModelConfig } from '../runtime/model/config.ts';
 import { Detokenizer } from '../runtime/tokenizer/detokenizer.ts';
-import { buildPrompt, type Prompt, type PromptModel } from '../runtime/tokenizer/prompt.ts';
+import { buildPrompt, type Message, type Prompt, type PromptModel } from '../runtime/tokenizer/prompt.ts';
 import { Tokenizer } from '../runtime/tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../gen/proto/internvl/engine/v1/engine.ts';
 import type { IncrementalDetokenizer } from './output.ts';
@@ -11,34 +11,48 @@ import type { ChatMessage } from './validate.ts';
 /** The files of a checkpoint that a router needs, by name. */
 export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
 
+/** A conversation as its prompt is made of it. */
+export interface Chat {
+  readonly messages: readonly Message[];
+  readonly imageCount: number;
+}
+
+/** Pictures in the order of the messages' parts. */
+export function chatOf(messages: readonly ChatMessage[]): Chat {
+  let imageCount = 0;
+  const texts = messages.map(({ role, parts }) => {
+    let text = '';
+    for (const part of parts) {
+      if ('text' in part) text += part.text;
+      else imageCount++;
+    }
+    return { role, text };
+  });
+  return { messages: texts, imageCount };
+}
+
 /** A model that replicas of this router serve. */
 export class ServedModel {
   readonly info: EngineInfo;
+  /** What its tokenizer is made of. */
+  readonly files: TokenizerFiles;
+  readonly promptModel: PromptModel;
   readonly #tokenizer: Tokenizer;
-  readonly #promptModel: PromptModel;
 
   /** Throws TokenizerError or ConfigError naming the file. */
   constructor(info: EngineInfo, files: TokenizerFiles) {
     this.info = info;
+    this.files = files;
     this.#tokenizer = Tokenizer.fromFiles(files);
     const config = files.get('config.json');
     if (config === undefined) throw new Error('the replica sent no config.json');
     const { systemMessage } = parseModelConfig(JSON.parse(Buffer.from(config).toString('utf8')));
-    this.#promptModel = { imageTokens: info.imageTokens, systemMessage };
+    this.promptModel = { imageTokens: info.imageTokens, systemMessage };
   }
 
-  /** The prompt of checked messages; pictures in the order of the messages' parts. */
-  prompt(messages: readonly ChatMessage[]): Prompt {
-    let imageCount = 0;
-    const texts = messages.map(({ role, parts }) => {
-      let text = '';
-      for (const part of parts) {
-        if ('text' in part) text += part.text;
-        else imageCount++;
-      }
-      return { role, text };
-    });
-    return buildPrompt(this.#tokenizer, { messages: texts, imageCount }, this.#promptModel);
+  /** Throws PromptError. */
+  prompt(chat: Chat): Prompt {
+    return buildPrompt(this.#tokenizer, chat, this.promptModel);
   }
 
   detokenizer(): IncrementalDetokenizer {

@@ -1,11 +1,17 @@
 // Gets a picture's file to a replica once, however many requests need it.
 
-import type { EngineClient } from '../gen/proto/internvl/engine/v1/engine.ts';
+import { Metadata, type ClientWritableStream } from '@grpc/grpc-js';
+import { BinaryWriter } from '@bufbuild/protobuf/wire';
+import { EngineService, PutImageRequest, type EngineClient } from '../gen/proto/internvl/engine/v1/engine.ts';
 import { fromServiceError } from '../rpc/status.ts';
 import { RecentMap } from './recent.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-const NO_HASH = Buffer.alloc(0);
+const NOTHING = Buffer.alloc(0);
+/** Field number and wire type of PutImageRequest.chunk. */
+const CHUNK = (3 << 3) | 2;
+/** Room in a message beside its chunk: hash, size and the lengths. */
+const MOST_HEAD_BYTES = 64;
 /** Beliefs about one replica's pictures; it evicts on its own, and asks again for what it dropped. */
 const MOST_BELIEFS = 4096;
 /** A replica that does not take a picture in this time is not well. */
@@ -19,12 +25,12 @@ export interface PictureCounters {
 
 /** What one replica is believed to hold, and what is on its way to it. */
 export class PictureSender {
-  readonly #client: Pick<EngineClient, 'putImage'>;
+  readonly #client: Pick<EngineClient, 'makeClientStreamRequest'>;
   readonly #counters: PictureCounters;
   readonly #held = new RecentMap<string, true>(MOST_BELIEFS);
   readonly #underWay = new Map<string, Promise<void>>();
 
-  constructor(client: Pick<EngineClient, 'putImage'>, counters: PictureCounters) {
+  constructor(client: Pick<EngineClient, 'makeClientStreamRequest'>, counters: PictureCounters) {
     this.#client = client;
     this.#counters = counters;
   }
@@ -72,29 +78,45 @@ export class PictureSender {
     this.#counters.sent(data.length);
     const deadline = Date.now() + SEND_DEADLINE_MS;
     const answer = new PendingAnswer();
-    const call = this.#client.putImage({ deadline }, (error) => {
-      if (error === null) answer.resolve();
-      else answer.reject(fromServiceError(error));
-    });
+    const { path, responseDeserialize } = EngineService.putImage;
+    const call = this.#client.makeClientStreamRequest(
+      path,
+      (message: Buffer) => message,
+      responseDeserialize,
+      new Metadata(),
+      { deadline },
+      (error) => {
+        if (error === null) answer.resolve();
+        else answer.reject(fromServiceError(error));
+      },
+    );
     // Its status comes through the callback; an unheard 'error' event would end the process.
     call.on('error', () => undefined);
+    // One buffer for all messages: each is copied into its frame before its write is done.
+    const message = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, data.length) + MOST_HEAD_BYTES);
     for (let offset = 0; offset < data.length && !answer.settled; offset += CHUNK_BYTES) {
-      const chunk = Buffer.from(
-        data.buffer,
-        data.byteOffset + offset,
-        Math.min(CHUNK_BYTES, data.length - offset),
-      );
-      const header =
-        offset === 0
-          ? { hash: Buffer.from(hash, 'hex'), sizeBytes: data.length }
-          : { hash: NO_HASH, sizeBytes: 0 };
-      // After a failure 'drain' never comes.
-      if (!call.write({ ...header, chunk }))
-        await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.settling]);
+      const header = { hash: Buffer.from(hash, 'hex'), sizeBytes: data.length, chunk: NOTHING };
+      const head = offset === 0 ? PutImageRequest.encode(header).finish() : NOTHING;
+      const bytes = writeMessage(message, head, data.subarray(offset, offset + CHUNK_BYTES));
+      // After a failure nothing is written any more.
+      await Promise.race([written(call, bytes), answer.settling]);
     }
     if (!answer.settled) call.end();
     await answer.promise;
   }
+}
+
+/** A PutImageRequest of the fields in `head` and a chunk, at the beginning of `into`. */
+function writeMessage(into: Buffer, head: Uint8Array, chunk: Uint8Array): Buffer {
+  const start = new BinaryWriter().raw(head).uint32(CHUNK).uint32(chunk.length).finish();
+  into.set(start);
+  into.set(chunk, start.length);
+  return into.subarray(0, start.length + chunk.length);
+}
+
+/** Resolves when the transport has the message. */
+function written(call: ClientWritableStream<Buffer>, message: Buffer): Promise<void> {
+  return new Promise((resolve) => call.write(message, () => resolve()));
 }
 
 /** The one answer of a call, which may come before everything is written. */

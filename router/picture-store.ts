@@ -19,11 +19,17 @@ interface Picture {
 export class PictureStore {
   readonly #limits: PictureStoreLimits;
   readonly #pictures = new Map<string, Picture>();
+  readonly #hashOf: (data: Uint8Array) => string | undefined;
   #pinnedBytes = 0;
   #cachedBytes = 0;
 
-  constructor(limits: PictureStoreLimits) {
+  /** hashOf: the hash of a file for which it is known already. */
+  constructor(
+    limits: PictureStoreLimits,
+    hashOf: (data: Uint8Array) => string | undefined = () => undefined,
+  ) {
     this.#limits = limits;
+    this.#hashOf = hashOf;
   }
 
   get pinnedBytes(): number {
@@ -36,7 +42,7 @@ export class PictureStore {
 
   /** Keeps a file for one request and returns its hash; undefined when pinned pictures already fill the memory set aside. */
   add(data: Uint8Array): string | undefined {
-    const hash = createHash('sha256').update(data).digest('hex');
+    const hash = this.#hashOf(data) ?? createHash('sha256').update(data).digest('hex');
     if (this.#pictures.has(hash)) return this.pin(hash) ? hash : undefined;
     if (this.#pinnedBytes + data.length > this.#limits.maxPinnedBytes) return undefined;
     this.#pictures.set(hash, { data, pins: 1 });

@@ -27,7 +27,7 @@ export function startProbe(
     attempt.abort();
     listener.onFailed(`its first generation took longer than ${DEADLINE_MS} ms`);
   }, DEADLINE_MS);
-  const { tokenIds } = model.prompt([{ role: 'user', parts: [{ text: 'Hello' }] }]);
+  const { tokenIds } = model.prompt({ messages: [{ role: 'user', text: 'Hello' }], imageCount: 0 });
   const attempt = run(
     {
       tokenIds,

@@ -70,7 +70,11 @@ export class RequestQueue<T extends Queueable> {
 
   /** Waiting requests, the next one to serve first. Do not add while iterating; removing what was already yielded is fine. */
   *inOrder(now: number): Generator<T> {
-    const lines = this.#fresh.map((fresh, index) => peekable(this.#returned[index]!, fresh));
+    const lines: Line<T>[] = [];
+    for (const [index, fresh] of this.#fresh.entries()) {
+      const returned = this.#returned[index]!;
+      if (returned.size + fresh.size > 0) lines.push(new Line(returned, fresh));
+    }
     for (;;) {
       let best: Line<T> | undefined;
       let bestScore = -Infinity;
@@ -118,23 +122,28 @@ function classOf(item: Queueable): number {
   return Math.min(PRIORITY_CLASSES - 1, Math.max(0, item.priorityClass));
 }
 
-interface Line<T> {
+/** Two sets, one after the other, with the next item in sight. */
+class Line<T> {
   head: T | undefined;
-  advance(): void;
-}
+  #iterator: Iterator<T>;
+  #second: Iterable<T> | undefined;
 
-function peekable<T>(first: Iterable<T>, second: Iterable<T>): Line<T> {
-  const iterator = (function* () {
-    yield* first;
-    yield* second;
-  })();
-  const line: Line<T> = {
-    head: undefined,
-    advance() {
-      const next = iterator.next();
-      line.head = next.done === true ? undefined : next.value;
-    },
-  };
-  line.advance();
-  return line;
+  constructor(first: Iterable<T>, second: Iterable<T>) {
+    this.#iterator = first[Symbol.iterator]();
+    this.#second = second;
+    this.advance();
+  }
+
+  advance(): void {
+    const next = this.#iterator.next();
+    if (next.done !== true) {
+      this.head = next.value;
+    } else if (this.#second === undefined) {
+      this.head = undefined;
+    } else {
+      this.#iterator = this.#second[Symbol.iterator]();
+      this.#second = undefined;
+      this.advance();
+    }
+  }
 }

@@ -4,7 +4,7 @@ import { credentials, status } from '@grpc/grpc-js';
 import { clientChannelOptions } from '../rpc/channel.ts';
 import type { Logger } from '../rpc/log.ts';
 import { RpcError } from '../rpc/status.ts';
-import { FinishReason } from '../gen/proto/internvl/v1/generation.ts';
+import { FinishReason, type TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
 import {
   EngineClient,
   type Done,
@@ -26,7 +26,7 @@ import { RateEstimator } from './rates.ts';
 import { NEVER_CONNECTED, transition, type ReplicaEvent, type ReplicaState } from './replica-state.ts';
 import { toSubmit, type Work } from './request.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { tokensByHandle } from './step-output.ts';
+import { eachHandle } from './step-output.ts';
 import { fetchTokenizerFiles } from './tokenizer-fetch.ts';
 
 /** After a probe that failed, unless the breaker says when. */
@@ -45,8 +45,10 @@ export interface ReplicaOptions {
   readonly counters: PictureCounters;
   readonly logger: Logger;
   readonly now: () => number;
-  /** Its credits, load or state changed: waiting requests may have a place now. */
-  readonly onChange: () => void;
+  /** Its credits or load changed: waiting requests may have a place now. Comes with each step. */
+  readonly onLoad: () => void;
+  /** Its state changed, or, while it is being emptied, what it still has. */
+  readonly onState: () => void;
 }
 
 export class Replica {
@@ -60,6 +62,8 @@ export class Replica {
   readonly #session: Session;
   readonly #sender: PictureSender;
   readonly #attempts = new Map<number, Attempt>();
+  /** Submitted in this session, and in no report of the replica's yet; oldest first. */
+  #unaccepted: Attempt[] = [];
   #state: ReplicaState = NEVER_CONNECTED;
   #ledger = new Ledger();
   #info: EngineInfo | undefined;
@@ -134,7 +138,7 @@ export class Replica {
     this.#drain = drain;
     this.#apply({ type: drain === undefined ? 'uncordoned' : 'cordoned' });
     if (this.#state.phase === 'probing') this.#probe();
-    this.#options.onChange();
+    this.#options.onState();
   }
 
   /** It is gone or going for good: nothing new, and no session after this one. Close it once it has no attempts. */
@@ -143,7 +147,7 @@ export class Replica {
     this.#apply({ type: 'cordoned' });
     this.#retired = true;
     this.#session.openNoMore();
-    this.#options.onChange();
+    this.#options.onState();
   }
 
   /** Ends the attempts that have no token, so that their requests can be placed elsewhere. */
@@ -206,7 +210,12 @@ export class Replica {
       case 'heartbeat':
         break;
     }
-    this.#options.onChange();
+    this.#loadChanged();
+  }
+
+  #loadChanged(): void {
+    if (this.#retired || this.#state.phase === 'draining') this.#options.onState();
+    else this.#options.onLoad();
   }
 
   #welcomed(welcome: Welcome): void {
@@ -215,6 +224,7 @@ export class Replica {
     this.#info = welcome.info;
     this.#model = undefined;
     this.#ledger = new Ledger();
+    this.#unaccepted = [];
     if (welcome.load !== undefined) this.#ledger.report(welcome.load);
     if (welcome.engineEpoch !== this.#epoch) {
       // Another process: its caches are empty and what the old one did says nothing about it.
@@ -268,7 +278,6 @@ export class Replica {
         this.#probing = false;
         this.breaker.reset();
         this.#apply({ type: 'probe passed' });
-        this.#options.onChange();
       },
       onFailed: (message) => {
         this.#probing = false;
@@ -299,6 +308,7 @@ export class Replica {
     const { work, handle } = attempt;
     const seq = this.#ledger.submit(handle);
     attempt.submitted(seq);
+    this.#unaccepted.push(attempt);
     this.#session.submit(toSubmit(work, handle, seq, this.#options.now()));
   }
 
@@ -353,13 +363,24 @@ export class Replica {
       this.#ledger.report(output.load);
       if (output.load.waitingUncachedTokens === 0)
         this.rates.step(output.load.running, output.load.stepUs / 1e6);
-      for (const attempt of this.#attempts.values()) {
-        if (attempt.seq !== undefined && this.#ledger.accepted(attempt.seq)) attempt.accepted();
-      }
+      this.#tellAccepted();
     }
-    for (const { handle, tokenIds, logprobs } of tokensByHandle(output))
-      this.#attempts.get(handle)?.tokens(tokenIds, logprobs);
+    eachHandle(output, this.#tokens);
     for (const done of output.done) this.#done(done);
+  }
+
+  readonly #tokens = (
+    handle: number,
+    tokenIds: readonly number[],
+    logprobs: readonly TokenLogprob[],
+  ): void => {
+    this.#attempts.get(handle)?.tokens(tokenIds, logprobs);
+  };
+
+  #tellAccepted(): void {
+    const count = this.#unaccepted.findIndex(({ seq }) => !this.#ledger.accepted(seq!));
+    const accepted = this.#unaccepted.splice(0, count < 0 ? this.#unaccepted.length : count);
+    for (const attempt of accepted) attempt.accepted();
   }
 
   #done(done: Done): void {
@@ -404,7 +425,7 @@ export class Replica {
     // A replica that has ended it already ignores this.
     if (attempt.seq !== undefined) this.#session.abort(attempt.handle);
     attempt.handedBack();
-    this.#options.onChange();
+    this.#loadChanged();
   }
 
   #abort(attempt: Attempt): void {
@@ -412,7 +433,7 @@ export class Replica {
     if (attempt.seq !== undefined) this.#session.abort(attempt.handle);
     // It worked for as long as it was asked to.
     if (attempt.hasTokens) this.breaker.record(false, this.#options.now());
-    this.#options.onChange();
+    this.#loadChanged();
   }
 
   /** Removes an attempt that ended and gives back what it held. */
@@ -428,6 +449,7 @@ export class Replica {
     // Not a matter for the breaker: without a session it gets nothing, and after the next welcome nothing before its probe has passed.
     this.#generation++;
     this.#ledger = new Ledger();
+    this.#unaccepted = [];
     clearTimeout(this.#probeTimer);
     this.#options.models.release(this.id);
     this.#model = undefined;
@@ -445,7 +467,7 @@ export class Replica {
         true,
       );
     }
-    this.#options.onChange();
+    this.#options.onState();
   }
 
   #recordFailure(message: string): void {
@@ -457,6 +479,7 @@ export class Replica {
   #apply(event: ReplicaEvent): void {
     const before = this.#state;
     this.#state = transition(before, event);
+    if (this.#state !== before) this.#options.onState();
     if (this.#state.phase === before.phase || this.#closed || this.#retired) return;
     const { logger } = this.#options;
     if (this.#state.phase === 'ready') logger.info('replica ready', { replica: this.name });

@@ -78,7 +78,7 @@ export class ReportWriter {
     this.#options = options;
   }
 
-  /** Something may have changed. Cheap: it may come with every message of a replica. */
+  /** Something may have changed. Cheap: it may come with every message of a replica that drains. */
   touch(): void {
     if (this.#timer !== undefined || this.#writing || this.#closed) return;
     this.#later(COALESCE_MS);

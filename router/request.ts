@@ -4,6 +4,7 @@ import type { Sampling, TokenLogprob } from '../gen/proto/internvl/v1/generation
 import type { Done, Submit } from '../gen/proto/internvl/engine/v1/engine.ts';
 import type { RpcError } from '../rpc/status.ts';
 import type { ServedModel } from './models.ts';
+import { prefixBlocks } from './prefix.ts';
 
 /** A picture of a prompt: which one, and which run of image tokens is its place. */
 export interface PicturePlace {
@@ -94,6 +95,7 @@ export class RoutedRequest {
   failures = 0;
   replicasLost = 0;
   tokensDelivered = 0;
+  #prefixBlocks: readonly number[] | undefined;
   readonly #retarget: (model: ServedModel) => Work;
 
   constructor(options: RequestOptions) {
@@ -116,9 +118,15 @@ export class RoutedRequest {
     return this.work.tokenIds.length + this.work.pictures.reduce((sum, picture) => sum + picture.length, 0);
   }
 
+  /** What its prompt may share with others'. */
+  get prefixBlocks(): readonly number[] {
+    return (this.#prefixBlocks ??= prefixBlocks(this.work));
+  }
+
   /** Makes it a request to another model; throws RpcError when that one cannot serve it. */
   retarget(model: ServedModel): void {
     this.work = this.#retarget(model);
+    this.#prefixBlocks = undefined;
     this.model = model;
   }
 

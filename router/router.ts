@@ -6,12 +6,8 @@ import type { Logger } from '../rpc/log.ts';
 import type { HttpServer } from '../rpc/http-server.ts';
 import { serveMetrics } from '../rpc/metrics-server.ts';
 import { createServer, type RpcServer } from '../rpc/server.ts';
-import {
-  InferenceService,
-  ReplicaState,
-  type Model,
-  type ReplicaStatus,
-} from '../gen/proto/internvl/v1/inference.ts';
+import { ReplicaState, type Model, type ReplicaStatus } from '../gen/proto/internvl/v1/inference.ts';
+import { Background } from './background.ts';
 import { DEFAULT_BREAKER, type BreakerOptions } from './breaker.ts';
 import type { Cluster } from './cluster.ts';
 import type { RouterConfig } from './config.ts';
@@ -26,7 +22,7 @@ import { Replica } from './replica.ts';
 import { ReplicaSet } from './replica-set.ts';
 import type { ReplicaPhase } from './replica-state.ts';
 import { ReportWriter } from './report.ts';
-import { Inference } from './server.ts';
+import { Inference, inferenceService } from './server.ts';
 import { DEFAULT_SESSION } from './session.ts';
 import type { RequestLimits } from './validate.ts';
 
@@ -70,10 +66,12 @@ export class Router {
   readonly #replicas: ReplicaSet;
   readonly #report: ReportWriter | undefined;
   readonly #gate: ModelGate;
+  readonly #background: Background;
   readonly #dispatcher: Dispatcher;
   readonly #models: ModelRegistry;
   readonly #inference: Inference;
   readonly #server: RpcServer;
+  readonly #knownLimits = new Map<ServedModel, RequestLimits>();
   #ticker: NodeJS.Timeout | undefined;
   #metricsServer: HttpServer | undefined;
   #serving = false;
@@ -87,10 +85,11 @@ export class Router {
     this.#config = config;
     this.#logger = logger;
     this.#onServing = onServing ?? (() => undefined);
-    const pictures = new PictureStore({
-      maxPinnedBytes: config.queueMaxBytes,
-      maxCachedBytes: MAX_CACHED_PICTURE_BYTES,
-    });
+    this.#background = new Background(config.queueMaxBytes);
+    const pictures = new PictureStore(
+      { maxPinnedBytes: config.queueMaxBytes, maxCachedBytes: MAX_CACHED_PICTURE_BYTES },
+      (data) => this.#background.hashOf(data),
+    );
     this.#gate = new ModelGate(config.queueMaxRequests, config.queueMaxWaitMs, config.queueMaxBytes);
     this.#models = new ModelRegistry(
       now,
@@ -120,7 +119,8 @@ export class Router {
         counters: this.metrics,
         logger,
         now,
-        onChange: () => this.#changed(),
+        onLoad: () => this.#dispatcher.plan(),
+        onState: () => this.#changed(),
       });
     this.#replicas = new ReplicaSet(make, logger);
     this.#cluster = cluster;
@@ -151,6 +151,7 @@ export class Router {
       dispatcher: this.#dispatcher,
       gate: this.#gate,
       pictures,
+      background: this.#background,
       metrics: this.metrics,
       limits: (model) => this.#limits(model),
       describe: (model) => this.#describe(model),
@@ -159,7 +160,7 @@ export class Router {
     });
     this.#server = createServer({
       maxMessageBytes: config.maxMessageBytes,
-      services: [{ definition: InferenceService, implementation: this.#inference.handlers() }],
+      services: [{ definition: inferenceService, implementation: this.#inference.handlers() }],
       descriptors: readFileSync(DESCRIPTORS),
       logger,
     });
@@ -248,11 +249,13 @@ export class Router {
     clearInterval(this.#ticker);
     this.#report?.close();
     this.#replicas.close();
+    await this.#background.close();
     await this.#cluster?.close();
     await this.#metricsServer?.close();
   }
 
   #changed(): void {
+    this.#knownLimits.clear();
     this.#dispatcher.plan();
     this.#replicas.sweep();
     this.#report?.touch();
@@ -273,14 +276,16 @@ export class Router {
     return this.#config.servedName ?? model.info.model;
   }
 
-  /** The limits that hold on every replica that serves the model. */
+  /** The limits that hold on every replica that serves the model; kept until a replica's state changes. */
   #limits(model: ServedModel): RequestLimits {
+    const known = this.#knownLimits.get(model);
+    if (known !== undefined) return known;
     const infos = [model.info];
     for (const { info } of this.#replicas.present) {
       if (info !== undefined && incompatibility(model.info, info) === undefined) infos.push(info);
     }
     const least = (of: (info: ServedModel['info']) => number): number => Math.min(...infos.map(of));
-    return {
+    const limits: RequestLimits = {
       servedName: this.#servedName(model),
       maxModelLength: least((info) => info.maxModelLength),
       vocabSize: model.info.vocabSize,
@@ -290,6 +295,8 @@ export class Router {
       ),
       maxImageBytes: least((info) => info.maxImageBytes),
     };
+    this.#knownLimits.set(model, limits);
+    return limits;
   }
 
   #describe(model: ServedModel): Model {

@@ -4,12 +4,13 @@
 import { randomUUID } from 'node:crypto';
 import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
 import { answer } from '../rpc/guard.ts';
-import { fromServiceError, isServiceError, RpcError } from '../rpc/status.ts';
-import { StreamWriter } from '../rpc/writer.ts';
+import { RpcError } from '../rpc/status.ts';
+import { StreamWriter, type WritableCall } from '../rpc/writer.ts';
 import {
-  GenerateEvent,
+  InferenceService,
   type CountTokensRequest,
   type CountTokensResponse,
+  type GenerateEvent,
   type GenerateRequest,
   type GenerateResult,
   type GetModelRequest,
@@ -18,10 +19,14 @@ import {
   type ListModelsResponse,
   type Model,
 } from '../gen/proto/internvl/v1/inference.ts';
+import type { Prompt } from '../runtime/tokenizer/prompt.ts';
 import { Answer, type AnswerModel, type AnswerSink } from './answer.ts';
+import type { Background } from './background.ts';
+import { Caller, type ServerCall } from './caller.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
-import { admit, bytesOf, promptOf, type Admitted } from './intake.ts';
+import { encodeDelta, encodeEvent } from './events.ts';
+import { admit, bytesOf, isHeavy, prepare, promptOf, type Admitted } from './intake.ts';
 import type { RouterMetrics } from './metrics.ts';
 import type { ModelGate } from './model-gate.ts';
 import type { ServedModel } from './models.ts';
@@ -38,6 +43,7 @@ export interface InferenceOptions {
   readonly dispatcher: Dispatcher;
   readonly gate: ModelGate;
   readonly pictures: PictureStore;
+  readonly background: Background;
   readonly metrics: RouterMetrics;
   readonly limits: (model: ServedModel) => RequestLimits;
   readonly describe: (model: ServedModel) => Model;
@@ -45,12 +51,17 @@ export interface InferenceOptions {
   readonly maxUnreadBytes?: number;
 }
 
-type Call = ServerUnaryCall<unknown, unknown> | ServerWritableStream<GenerateRequest, GenerateEvent>;
+type GenerationCall = ServerCall & { readonly request: GenerateRequest };
 
-/** The handlers of internvl.v1.Inference. */
+/** internvl.v1.Inference with events that are bytes already: one goes out for each token. */
+export const inferenceService = {
+  ...InferenceService,
+  generate: { ...InferenceService.generate, responseSerialize: (event: Buffer): Buffer => event },
+};
+
+/** The handlers of internvl.v1.Inference as `inferenceService` defines it. */
 export class Inference {
   readonly #options: InferenceOptions;
-  readonly #calls = new Set<AbortController>();
   #draining = false;
 
   constructor(options: InferenceOptions) {
@@ -79,38 +90,37 @@ export class Inference {
   }
 
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
-    const writer = new StreamWriter<GenerateEvent>(call, {
-      byteLength: (event) => GenerateEvent.encode(event).finish().length,
+    // The stream carries bytes: see `inferenceService`.
+    const writer = new StreamWriter<Buffer>(call as unknown as WritableCall<Buffer>, {
+      byteLength: (event) => event.length,
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
     });
-    await this.#counted(call, async (signal) => {
-      await this.#route(call.request, call, signal, {
-        started: (value) => writer.write({ event: { $case: 'started', value } }),
-        delta: (value) => writer.write({ event: { $case: 'delta', value } }),
-        finished: (value) => {
-          writer.write({ event: { $case: 'finished', value } });
-          writer.end();
-        },
-        // The handler's rejection ends the call; answers that wait behind a slow reader are dropped with it.
-        failed: () => undefined,
-      });
+    // A call that fails is ended by its handler's rejection; answers that wait behind a slow reader are dropped with it.
+    await this.#answer(call, {
+      started: (started) => writer.write(encodeEvent({ $case: 'started', value: started })),
+      delta: (delta) => writer.write(encodeDelta(delta)),
+      finished: (finished) => {
+        writer.write(encodeEvent({ $case: 'finished', value: finished }));
+        writer.end();
+      },
     });
   }
 
-  #generateOnce(call: ServerUnaryCall<GenerateRequest, GenerateResult>): Promise<GenerateResult> {
-    return this.#counted(call, async (signal) => {
-      const result = collectResult();
-      await this.#route(call.request, call, signal, result.sink);
-      return result.value();
-    });
+  async #generateOnce(call: ServerUnaryCall<GenerateRequest, GenerateResult>): Promise<GenerateResult> {
+    const result = collectResult();
+    await this.#answer(call, result.sink);
+    return result.value();
   }
 
   #countTokens(call: ServerUnaryCall<CountTokensRequest, CountTokensResponse>): Promise<CountTokensResponse> {
-    return this.#withModel(call, (model) => {
+    return this.#withModel(call, async (model) => {
       const limits = this.#options.limits(model);
+      const { messages } = call.request;
       checkModel(call.request.model, limits.servedName);
-      const prompt = promptOf(model, checkMessages(call.request.messages, limits));
+      const prompt =
+        (isHeavy(messages) ? await prepare(messages, model, limits, this.#options.background) : undefined) ??
+        promptOf(model, checkMessages(messages, limits));
       return {
         promptTokens: prompt.tokenIds.length,
         imageTokens: prompt.images.reduce((sum, { length }) => sum + length, 0),
@@ -130,45 +140,49 @@ export class Inference {
     });
   }
 
-  async #withModel<T>(call: Call, use: (model: ServedModel) => T): Promise<T> {
-    const { signal, close } = this.#watch(call);
+  async #withModel<T>(call: ServerCall, use: (model: ServedModel) => T | Promise<T>): Promise<T> {
+    const caller = new Caller(call, this.#options.now);
     try {
-      return use(await this.#options.gate.wait(signal));
+      return await use(await this.#options.gate.wait(caller));
     } finally {
-      close();
+      caller.answered();
     }
   }
 
-  /** Runs one generation call and counts how it ended. */
-  async #counted<T>(call: Call, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { signal, close } = this.#watch(call);
+  /** Runs one generation call and counts how it ended; rejects with the RpcError that ends it. */
+  async #answer(call: GenerationCall, sink: AnswerSink): Promise<void> {
+    const caller = new Caller(call, this.#options.now);
     let code: string = status[status.OK];
     try {
       if (this.#draining)
         throw new RpcError(status.UNAVAILABLE, 'DRAINING', 'this router is shutting down', {
           retryAfterMs: 0,
         });
-      return await run(signal);
+      await this.#route(call.request, caller, sink);
     } catch (error) {
       code = status[error instanceof RpcError ? error.code : status.INTERNAL] ?? 'UNKNOWN';
       throw error;
     } finally {
-      close();
+      caller.answered();
       this.#options.metrics.requests.inc({ code });
     }
   }
 
-  /** Resolves when the sink has been told everything; rejects with the RpcError that ends the call. */
-  async #route(request: GenerateRequest, call: Call, signal: AbortSignal, sink: AnswerSink): Promise<void> {
+  /** Resolves when the sink has been told everything. */
+  async #route(request: GenerateRequest, caller: Caller, sink: AnswerSink): Promise<void> {
     const { dispatcher, gate, pictures, metrics, now } = this.#options;
     const startedAt = now();
-    const deadlineAt = deadlineOf(call, startedAt);
-    const model = await gate.wait(signal, bytesOf(request));
-    signal.throwIfAborted();
+    const model = gate.model ?? (await gate.wait(caller, bytesOf(request)));
+    const { messages } = request;
+    const prepared = isHeavy(messages)
+      ? await prepare(messages, model, this.#options.limits(model), this.#options.background)
+      : undefined;
+    if (caller.gone !== undefined) throw caller.gone;
     const releases: (() => void)[] = [];
     const releasePictures = (): void => releases.splice(0).forEach((release) => release());
-    const admitTo = (target: ServedModel): Admitted => {
-      const admitted = admit(request, deadlineAt, target, this.#options.limits(target), pictures);
+    const admitTo = (target: ServedModel, prompt?: Prompt): Admitted => {
+      const limits = this.#options.limits(target);
+      const admitted = admit(request, caller.deadlineAt, target, limits, pictures, prompt);
       releases.push(admitted.releasePictures);
       return admitted;
     };
@@ -180,24 +194,15 @@ export class Inference {
         minTokens: request.sampling?.minTokens ?? 0,
       }),
     });
-    const admitted = admitTo(model);
+    const admitted = admitTo(model, prepared);
     try {
       await new Promise<void>((resolve, reject) => {
         const listener = new Answer({
           requestId: request.requestId === '' ? randomUUID() : request.requestId,
           returnPromptTokenIds: request.output?.promptTokenIds ?? false,
           model: answerOf(model, admitted),
-          sink: {
-            ...sink,
-            finished: (finished) => {
-              sink.finished(finished);
-              resolve();
-            },
-            failed: (error) => {
-              sink.failed(error);
-              reject(error);
-            },
-          },
+          sink,
+          onEnd: (error) => (error === undefined ? resolve() : reject(error)),
           metrics,
           now,
           startedAt,
@@ -218,9 +223,9 @@ export class Inference {
           now: startedAt,
           listener,
         });
-        signal.addEventListener('abort', () => {
+        caller.onGone((why) => {
           dispatcher.cancel(routed);
-          reject(signal.reason as Error);
+          reject(why);
         });
         dispatcher.submit(routed);
       });
@@ -228,39 +233,4 @@ export class Inference {
       releasePictures();
     }
   }
-
-  /** A signal that fires, with the RpcError as reason, when nobody waits for the call any more. */
-  #watch(call: Call): { readonly signal: AbortSignal; readonly close: () => void } {
-    const controller = new AbortController();
-    this.#calls.add(controller);
-    const deadlineAt = deadlineOf(call, this.#options.now());
-    const gone = (): void => {
-      const late = deadlineAt !== undefined && this.#options.now() >= deadlineAt;
-      controller.abort(
-        late
-          ? new RpcError(
-              status.DEADLINE_EXCEEDED,
-              'DEADLINE_EXCEEDED',
-              'the deadline passed before the answer was complete',
-            )
-          : new RpcError(status.CANCELLED, 'CANCELLED', 'the client cancelled the call'),
-      );
-    };
-    if (call.cancelled) gone();
-    call.on('cancelled', gone);
-    call.on('close', gone);
-    // The writer cuts a slow reader off with an error event.
-    call.on('error', (error: Error) => {
-      if (isServiceError(error)) controller.abort(fromServiceError(error));
-      else controller.abort(new RpcError(status.INTERNAL, 'STREAM_FAILED', error.message, { cause: error }));
-    });
-    return { signal: controller.signal, close: () => void this.#calls.delete(controller) };
-  }
-}
-
-/** The call's deadline on the router's clock; undefined when it has none. */
-function deadlineOf(call: Call, now: number): number | undefined {
-  const deadline = call.getDeadline();
-  const epochMs = deadline instanceof Date ? deadline.getTime() : deadline;
-  return Number.isFinite(epochMs) ? now + (epochMs - Date.now()) : undefined;
 }

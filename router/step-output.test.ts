@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { MalformedStepOutput, tokensByHandle } from './step-output.ts';
+import { describe, expect, it, vi } from 'vitest';
+import { MalformedStepOutput, eachHandle } from './step-output.ts';
 
 const output = (handles: number[], counts: number[], tokenIds: number[]) => ({
   step: 3,
@@ -11,17 +11,18 @@ const output = (handles: number[], counts: number[], tokenIds: number[]) => ({
   load: undefined,
 });
 
-describe('tokensByHandle', () => {
+describe('eachHandle', () => {
   it('cuts the tokens by count', () => {
     const logprob = { tokenId: 11, logprob: -1, top: [] };
-    const pieces = tokensByHandle({
-      ...output([5, 7, 9], [2, 0, 1], [10, 11, 12]),
-      logprobs: [{ handle: 9, tokens: [logprob] }],
-    });
-    expect(pieces).toEqual([
-      { handle: 5, tokenIds: [10, 11], logprobs: [] },
-      { handle: 7, tokenIds: [], logprobs: [] },
-      { handle: 9, tokenIds: [12], logprobs: [logprob] },
+    const given: unknown[] = [];
+    eachHandle(
+      { ...output([5, 7, 9], [2, 0, 1], [10, 11, 12]), logprobs: [{ handle: 9, tokens: [logprob] }] },
+      (...piece) => given.push(piece),
+    );
+    expect(given).toEqual([
+      [5, [10, 11], []],
+      [7, [], []],
+      [9, [12], [logprob]],
     ]);
   });
 
@@ -30,6 +31,8 @@ describe('tokensByHandle', () => {
     ['too few tokens', output([1], [2], [5])],
     ['too many tokens', output([1], [1], [5, 6])],
   ])('refuses %s', (_, malformed) => {
-    expect(() => tokensByHandle(malformed)).toThrow(MalformedStepOutput);
+    const give = vi.fn();
+    expect(() => eachHandle(malformed, give)).toThrow(MalformedStepOutput);
+    expect(give).not.toHaveBeenCalled();
   });
 });

@@ -26,7 +26,7 @@ class Undecodable {
   }
 }
 
-/** The definition with deserialisers that never throw; needs the interceptor `refuseUndecodable`. */
+/** The definition with deserialisers that never throw; needs the interceptor `refuseUndecodable` and guarded handlers. */
 export function tolerantDefinition(definition: ServiceDefinition): ServiceDefinition {
   return Object.fromEntries(
     Object.entries(definition).map(([name, method]) => [
@@ -45,9 +45,14 @@ export function tolerantDefinition(definition: ServiceDefinition): ServiceDefini
   );
 }
 
-/** Ends a call whose message did not parse. */
-export const refuseUndecodable: ServerInterceptor = (method, call) =>
-  new ServerInterceptingCall(call, {
+/**
+ * Ends a call one of whose messages did not parse. A call with one request needs nobody between it and the wire, where each message that
+ * it sends would pay for that: its handler's guard looks at the request.
+ */
+export const refuseUndecodable: ServerInterceptor = (method, call) => {
+  // The declared type asks for the class; grpc-js itself only ever uses the interface.
+  if (!method.requestStream) return call as ServerInterceptingCall;
+  return new ServerInterceptingCall(call, {
     start: (next) =>
       next({
         onReceiveMessage: (message: unknown, pass) => {
@@ -55,19 +60,27 @@ export const refuseUndecodable: ServerInterceptor = (method, call) =>
             pass(message);
             return;
           }
-          const error = toServiceError(
-            new RpcError(
-              status.INVALID_ARGUMENT,
-              'MALFORMED_MESSAGE',
-              `a message of ${method.path} is not valid protobuf: ${message.why}`,
-            ),
-          );
+          const error = toServiceError(malformed(method.path, message));
           call.sendStatus({ code: error.code, details: error.details, metadata: error.metadata });
         },
       }),
   });
+};
+
+function malformed(path: string, { why }: Undecodable): RpcError {
+  return new RpcError(
+    status.INVALID_ARGUMENT,
+    'MALFORMED_MESSAGE',
+    `a message of ${path} is not valid protobuf: ${why}`,
+  );
+}
 
 type UnaryCallback = (err: Error | null, ...rest: unknown[]) => void;
+
+interface GuardedCall {
+  readonly request?: unknown;
+  emit(event: string, err: Error): boolean;
+}
 
 /** The handlers, each of which may also be async: what it throws or rejects with ends its call. */
 export function guardHandlers(
@@ -79,12 +92,16 @@ export function guardHandlers(
   for (const [name, method] of Object.entries(definition)) {
     const handler = implementation[name] as ((...args: unknown[]) => unknown) | undefined;
     if (!handler) continue; // grpc-js answers UNIMPLEMENTED
-    guarded[name] = ((call: { emit(event: string, err: Error): boolean }, callback?: UnaryCallback) => {
+    guarded[name] = ((call: GuardedCall, callback?: UnaryCallback) => {
       const refuse = (err: unknown): void => {
         const error = toServiceError(err, report);
         if (method.responseStream) call.emit('error', error);
         else callback?.(error);
       };
+      if (call.request instanceof Undecodable) {
+        refuse(malformed(method.path, call.request));
+        return;
+      }
       try {
         const result = handler.call(implementation, call, (err: unknown, ...rest: unknown[]) =>
           err ? refuse(err) : callback?.(null, ...rest),

@@ -117,11 +117,7 @@ export class StreamWriter<T> {
 
   #send(message: T): void {
     this.#unsent += 1;
-    const open = this.#call.write(message, () => {
-      this.#unsent -= 1;
-      if (this.#error && this.#unsent === 0 && this.#queue.length === 0) this.fail(this.#error);
-    });
-    if (open) return;
+    if (this.#call.write(message, this.#written)) return;
     this.#blocked = true;
     if (this.#error) return; // the grace of failAfterFlush counts
     clearTimeout(this.#timer);
@@ -130,6 +126,12 @@ export class StreamWriter<T> {
       this.#maxAgeMs,
     ).unref();
   }
+
+  /** One for all messages. */
+  readonly #written = (): void => {
+    this.#unsent -= 1;
+    if (this.#error && this.#unsent === 0 && this.#queue.length === 0) this.fail(this.#error);
+  };
 
   #drained(): void {
     if (this.#over || !this.#blocked) return;

@@ -28,7 +28,7 @@ export const IMAGES: Readonly<Record<'operator' | 'runtime', ImageContents>> = {
     },
     // The operator's garbage is short-lived: room for less of it makes collections more frequent, not longer, and is up to 40 MiB less memory.
     flags: { 'internvl-operator': '--optimize-for-size' },
-    loaded: [],
+    loaded: ['router/background-worker.ts'],
     files: ['package.json', 'gen/descriptors.binpb', 'crds/internvldeployments.yaml'],
   },
   runtime: {

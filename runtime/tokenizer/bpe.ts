@@ -7,6 +7,9 @@ import { SPACE_SYMBOL } from './sentencepiece-model.ts';
 import type { SentencePieceModel } from './sentencepiece-model.ts';
 
 const NONE = -1;
+/** A word that is cached has at most this many UTF-16 units, and the cache at most this many words. */
+const MAX_CACHED_LENGTH = 64;
+const MAX_CACHED_WORDS = 10_000;
 
 interface Candidate {
   readonly score: number;
@@ -23,6 +26,8 @@ export class BpeEncoder {
   readonly #byteIds: readonly (number | undefined)[];
   readonly #userDefined: PrefixTrie;
   readonly #maxLength: number;
+  /** The ids of words met before; undefined when a text cannot be encoded word by word. */
+  readonly #words: Map<string, readonly number[]> | undefined;
 
   /** Never gives an id of excludedIds; their text is spelled with other pieces. */
   constructor(model: SentencePieceModel, excludedIds: ReadonlySet<number>) {
@@ -40,10 +45,33 @@ export class BpeEncoder {
     this.#byteIds = byteIds;
     this.#userDefined = new PrefixTrie(userDefined);
     this.#maxLength = maxLength;
+    this.#words = wordsStandAlone(model) ? new Map() : undefined;
   }
 
   encode(text: string): number[] {
-    const symbols = this.#split(normalize(text, this.#model));
+    const normalized = normalize(text, this.#model);
+    if (this.#words === undefined) return this.#encode(normalized);
+    const ids: number[] = [];
+    for (let start = 0; start < normalized.length;) {
+      const end = endOfWord(normalized, start);
+      for (const id of this.#encodeWord(normalized.slice(start, end), this.#words)) ids.push(id);
+      start = end;
+    }
+    return ids;
+  }
+
+  #encodeWord(word: string, known: Map<string, readonly number[]>): readonly number[] {
+    const found = known.get(word);
+    if (found !== undefined) return found;
+    const ids = this.#encode(word);
+    if (word.length > MAX_CACHED_LENGTH) return ids;
+    if (known.size >= MAX_CACHED_WORDS) known.clear();
+    known.set(word, ids);
+    return ids;
+  }
+
+  #encode(normalized: string): number[] {
+    const symbols = this.#split(normalized);
     const unusedParts = this.#merge(symbols);
     const ids: number[] = [];
     let unknownRun = false;
@@ -121,6 +149,23 @@ export class BpeEncoder {
     }
     return true;
   }
+}
+
+/**
+ * True when no merge can reach across the beginning of a word: then a text's ids are its words' ids. Unknown and unused pieces would carry state
+ * from one word to the next.
+ */
+function wordsStandAlone({ pieces, byteFallback }: SentencePieceModel): boolean {
+  const acrossWords = new RegExp(`[^${SPACE_SYMBOL}]${SPACE_SYMBOL}`);
+  return byteFallback && pieces.every(({ text, type }) => type !== 'unused' && !acrossWords.test(text));
+}
+
+/** Where the word that starts here ends: before the first ▁ that follows something else. */
+function endOfWord(text: string, start: number): number {
+  let at = start;
+  while (text[at] === SPACE_SYMBOL) at++;
+  const next = text.indexOf(SPACE_SYMBOL, at);
+  return next < 0 ? text.length : next;
 }
 
 /** The text as pieces spell it: spaces escaped, dropped or added as the model says. */

@@ -5,6 +5,7 @@ import { SPACE_SYMBOL } from './sentencepiece-model.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 const REPLACEMENT = '\uFFFD';
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export class PieceDecoder {
   readonly #vocabulary: Vocabulary;
@@ -32,6 +33,7 @@ export class PieceDecoder {
 
   /** Ends the run of byte pieces. */
   flush(): string {
+    if (this.#bytes.length === 0) return '';
     const rest = REPLACEMENT.repeat(this.#bytes.length);
     this.#bytes = [];
     return this.#write(rest);
@@ -55,6 +57,7 @@ export class PieceDecoder {
   }
 
   #pushByte(byte: number): string {
+    if (byte < 0x80 && this.#bytes.length === 0) return this.#write(String.fromCharCode(byte));
     this.#bytes.push(byte);
     let text = '';
     while (this.#bytes.length > 0) {
@@ -81,7 +84,7 @@ function characterLength(lead: number): number {
 /** Undefined for overlong forms, surrogates and values beyond Unicode. */
 function decodeCharacter(bytes: readonly number[]): string | undefined {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    return utf8.decode(Uint8Array.from(bytes));
   } catch {
     return undefined;
   }

@@ -1,0 +1,119 @@
+// What would hold the event loop, and with it every stream, up for milliseconds: hashing large pictures and tokenizing long texts. One
+// thread does it; it starts when there is something for it to do.
+
+import { status } from '@grpc/grpc-js';
+import { Worker } from 'node:worker_threads';
+import { RpcError } from '../rpc/status.ts';
+import { PromptError, type Prompt } from '../runtime/tokenizer/prompt.ts';
+import type { BackgroundAnswer, BackgroundJob } from './background-worker.ts';
+import type { Chat, ServedModel } from './models.ts';
+
+interface Pending {
+  readonly bytes: number;
+  readonly resolve: (answer: BackgroundAnswer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Background {
+  readonly #mostBytes: number;
+  readonly #pending = new Map<number, Pending>();
+  readonly #hashes = new WeakMap<Uint8Array, string>();
+  #bytes = 0;
+  #nextId = 1;
+  #worker: Worker | undefined;
+  /** Whose tokenizer the thread has. */
+  #model: ServedModel | undefined;
+
+  /** Bytes of pictures and texts that may be under way. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
+
+  /** True once the thread has been started. */
+  get started(): boolean {
+    return this.#worker !== undefined;
+  }
+
+  /** The same bytes, whose hash `hashOf` then knows. They move to the thread and back: `data` itself is empty afterwards. */
+  async hash(data: Uint8Array): Promise<Buffer> {
+    // A view of something larger cannot move without it.
+    const whole = data.buffer instanceof ArrayBuffer && data.byteLength === data.buffer.byteLength;
+    const own = whole ? (data as Uint8Array<ArrayBuffer>) : new Uint8Array(data);
+    const answer = await this.#run({ kind: 'hash', data: own }, own.byteLength, [own.buffer]);
+    if (answer.kind !== 'hash') throw new Error(`the thread answered ${answer.kind} to hash`);
+    const { buffer, byteOffset, byteLength } = answer.data;
+    const back = Buffer.from(buffer, byteOffset, byteLength);
+    this.#hashes.set(back, answer.hash);
+    return back;
+  }
+
+  /** SHA-256 in hex of what `hash` gave; undefined for anything else. */
+  hashOf(data: Uint8Array): string | undefined {
+    return this.#hashes.get(data);
+  }
+
+  /** What `model.promptOf(chat)` gives. */
+  async prompt(model: ServedModel, chat: Chat): Promise<Prompt> {
+    const { files, promptModel } = model;
+    const bytes = chat.messages.reduce((sum, { text }) => sum + text.length, 0);
+    const tokenizer = model === this.#model ? {} : { files };
+    this.#model = model;
+    const answer = await this.#run({ kind: 'prompt', chat, promptModel, ...tokenizer }, bytes, []);
+    if (answer.kind === 'refused') throw new PromptError(answer.code, answer.message);
+    if (answer.kind !== 'prompt') throw new Error(`the thread answered ${answer.kind} to prompt`);
+    return answer.prompt;
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  #run(job: BackgroundJob, bytes: number, transfer: readonly ArrayBuffer[]): Promise<BackgroundAnswer> {
+    if (this.#bytes + bytes > this.#mostBytes) {
+      throw new RpcError(
+        status.RESOURCE_EXHAUSTED,
+        'QUEUE_FULL',
+        `large requests that are being read already hold ${this.#bytes} bytes`,
+        { metadata: { limit: String(this.#mostBytes) }, retryAfterMs: 1_000 },
+      );
+    }
+    const id = this.#nextId++;
+    const worker = (this.#worker ??= this.#start());
+    return new Promise((resolve, reject) => {
+      this.#bytes += bytes;
+      this.#pending.set(id, { bytes, resolve, reject });
+      worker.postMessage({ id, job }, transfer);
+    });
+  }
+
+  #start(): Worker {
+    const worker = new Worker(
+      new URL(`./background-worker${import.meta.filename.slice(-3)}`, import.meta.url),
+      {
+        resourceLimits: { maxYoungGenerationSizeMb: 8 },
+      },
+    );
+    worker.unref();
+    worker.on('message', ({ id, answer }: { id: number; answer: BackgroundAnswer }) =>
+      this.#take(id)?.resolve(answer),
+    );
+    // Another one takes its place with the next job.
+    worker.on('error', (error) => this.#lost(worker, error));
+    worker.on('exit', () => this.#lost(worker, new Error('the background thread ended')));
+    return worker;
+  }
+
+  #lost(worker: Worker, error: Error): void {
+    if (worker !== this.#worker) return;
+    this.#worker = undefined;
+    this.#model = undefined;
+    for (const id of [...this.#pending.keys()]) this.#take(id)?.reject(error);
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    this.#bytes -= pending?.bytes ?? 0;
+    return pending;
+  }
+}
