@@ -27,7 +27,8 @@ struct Matmul::Engine {
 namespace {
 
 constexpr size_t kMaxProducts = 512;
-constexpr int64_t kFewRows = 4;
+/// Up to here products row by row beat oneDNN's, which put the weights in another order first.
+constexpr int64_t kFewRows = 16;
 /// Up to here PairRows beats oneDNN, which puts the weights in another order first; on AMX it should not for
 /// long.
 int64_t MostPairRows() { return HasAmxMatmul() ? 16 : 48; }

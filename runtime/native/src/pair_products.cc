@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu.h"
 
@@ -23,6 +24,7 @@ namespace {
 constexpr int64_t kLanes = 32;  // elements of one vector
 constexpr int kMostRows = 8;
 constexpr int64_t kAhead = 2;  // blocks of weight rows
+constexpr int64_t kShortRow = 1536;
 
 PAIR_INLINE __m512bh Load(const BFloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
 
@@ -113,8 +115,9 @@ void Rows(const BFloat16* x, int64_t rows, int64_t k, const W* w, int64_t w_stri
                                                 Strip<5, W>, Strip<6, W>, Strip<7, W>, Strip<8, W>};
   const int64_t blocks = (rows + kMostRows - 1) / kMostRows;
   const int64_t most = (rows + blocks - 1) / blocks;
-  // As many sums as there are registers for.
-  const int64_t together = most <= 6 ? 4 : 3;
+  // As many sums as there are registers for; short rows that meet one row of x are read as one stream.
+  const bool stream = rows == 1 && k <= kShortRow && std::is_same_v<W, BFloat16>;
+  const int64_t together = stream ? 1 : most <= 6 ? 4 : 3;
   for (int64_t n = 0; n < weights; n += together) {
     const int count = static_cast<int>(std::min(together, weights - n));
     // The weights come from memory once; the rows of x stay in the cache.
