@@ -9,6 +9,8 @@ import { inRankOrder, topIndices } from './top-k.ts';
 export interface SamplerInput {
   /** [vocabSize] float32; only read. */
   readonly logits: Float32Array;
+  /** The lowest id of the largest logit when it is known already, all logits being numbers; looked for otherwise. */
+  readonly best?: number | undefined;
   /** Prompt and generated tokens so far. */
   readonly tokens: Int32Array;
   readonly promptLength: number;
@@ -44,7 +46,7 @@ export class Sampler {
         `${String(logits.length)} logits for a vocabulary of ${String(this.#adjusted.length)}`,
       );
     }
-    const best = argmax(logits);
+    const best = input.best ?? argmax(logits);
     if (best === undefined) return { error: problemOf(logits, tokens.length) };
     const adjusted = this.#adjust(input);
     const chosen = adjusted === logits ? best : argmax(adjusted);
