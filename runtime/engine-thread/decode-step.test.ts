@@ -110,7 +110,7 @@ async function countSteps(
     model,
     tuning: { ...DEFAULT_TUNING, imageBytes: 1 },
     followed,
-    nativeUs: () => 0,
+    native: native(),
     progress: () => undefined,
     post: (message) => {
       messages.push(message.type);

@@ -15,6 +15,7 @@ import type {
 import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { Sampler } from './sampler.ts';
+import type { Weigh } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
@@ -31,6 +32,8 @@ export interface EngineCoreOptions {
   readonly nativeUs?: () => number;
   /** The seed of a sequence that was submitted without one. */
   readonly randomSeed: () => bigint;
+  /** Weighs tokens when one is drawn; a plain loop when absent. */
+  readonly weigh?: Weigh;
   /** A further reason to end a submission with 'error'; undefined = take it. */
   readonly refuse?: (submission: Submission) => string | undefined;
 }
@@ -77,7 +80,7 @@ export class EngineCore {
     };
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
-    this.#sampler = new Sampler(info.vocabSize);
+    this.#sampler = new Sampler(info.vocabSize, options.weigh);
     this.#progressUs = options.now();
     this.#progressNativeUs = this.#nativeUs();
   }

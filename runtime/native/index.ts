@@ -108,6 +108,8 @@ export interface Native {
   gatherRows(x: Tensor, rows: Int32Array): Tensor;
   /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values into ids [L]; -1 when one is NaN or Infinity, or all are -Infinity. */
   argmax(logits: Tensor, columns: number, ids: Int32Array): void;
+  /** weights[i] = exp((logits[i] - shift) / temperature) in double precision; returns their sum. */
+  weights(logits: Float32Array, shift: number, temperature: number, weights: Float64Array): number;
 
   // --- vision
   /** uint8 RGB [size, size, 3] -> normalised patches [(size/patch)^2, 3 * patch * patch] (channel, row, column order) in dtype: ((v / 255) - mean) / std in float32, then rounded. */

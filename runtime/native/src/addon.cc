@@ -62,6 +62,7 @@ constexpr Function kFunctions[] = {
     {"copyRows", CopyRows},
     {"gatherRows", GatherRows},
     {"argmax", Argmax},
+    {"weights", Weights},
     {"patchify", Patchify},
     {"visionEmbed", VisionEmbed},
     {"visionAttention", VisionAttention},

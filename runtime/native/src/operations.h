@@ -51,6 +51,7 @@ Napi::Value AddScaled(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
 Napi::Value Argmax(const Call& call);
+Napi::Value Weights(const Call& call);
 
 // vision
 Napi::Value Patchify(const Call& call);
