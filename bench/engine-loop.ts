@@ -89,7 +89,7 @@ async function decodeSteps(
     model,
     tuning: { ...DEFAULT_TUNING, imageBytes: 1 },
     followed: false,
-    nativeUs: () => native().nanosecondsInside() / 1000,
+    native: native(),
     progress: () => undefined,
     post: (message: FromWorker, transfer = []) => {
       port1.postMessage(message, transfer);

@@ -8,6 +8,7 @@ import type { EngineTuning } from '../engine/engine-tuning.ts';
 import type { EngineInfo, Submission } from '../engine/engine.ts';
 import { ModelExecutor } from '../engine/executor.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
+import type { Native } from '../native/index.ts';
 import { toWirePlan } from '../shard/plan-codec.ts';
 import type { FromWorker } from './messages.ts';
 
@@ -17,8 +18,7 @@ export interface LeaderLoopOptions {
   readonly tuning: EngineTuning;
   /** Other ranks follow and get the plans. */
   readonly followed: boolean;
-  /** Microseconds spent inside native operations so far. */
-  readonly nativeUs: () => number;
+  readonly native: Pick<Native, 'nanosecondsInside' | 'weights'>;
   readonly progress: () => void;
   readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void;
 }
@@ -48,7 +48,8 @@ export class LeaderLoop {
         },
       }),
       now: () => performance.now() * 1000,
-      nativeUs: options.nativeUs,
+      nativeUs: () => options.native.nanosecondsInside() / 1000,
+      weigh: options.native.weights,
       randomSeed: () => randomBytes(8).readBigUInt64LE(),
     });
   }

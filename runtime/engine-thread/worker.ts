@@ -65,7 +65,7 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
       model,
       tuning: { ...DEFAULT_TUNING, maxBatchedTokens, prefixCache, encoderCacheBytes, imageBytes },
       followed: worldSize > 1,
-      nativeUs: () => native().nanosecondsInside() / 1000,
+      native: native(),
       progress,
       post,
     });

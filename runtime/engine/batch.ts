@@ -1,5 +1,5 @@
 /**
- * One forward pass over T tokens of S sequences: what a StepPlan becomes once positions, slots and block tables are worked out. Equal on every rank but for inputIds,
+ * Valid until the next step: its arrays are used again. One forward pass over T tokens of S sequences: what a StepPlan becomes once positions, slots and block tables are worked out. Equal on every rank but for inputIds,
  * which only rank 0 knows before the broadcast.
  */
 export interface Batch {
@@ -29,13 +29,21 @@ export interface Batch {
   }[];
 }
 
+/** Of the L rows that were wanted. */
+export interface Logits {
+  /** [L, vocabSize] */
+  readonly values: Float32Array;
+  /** [L] the lowest index of each row's largest value, -1 when there is none; absent when the model does not look for it. */
+  readonly best?: Int32Array;
+}
+
 /** What the engine needs from the model on this rank. All calls are synchronous and collective: every rank makes the same ones in the same order. */
 export interface Model {
   readonly vocabSize: number;
   /** Encodes a picture and keeps its rows [imageTokens, hidden] under `image` until freed. pixels: uint8 [size, size, 3] on rank 0; undefined elsewhere (broadcast). */
   encodeImage(image: number, pixels: Uint8Array | undefined): void;
   freeImage(image: number): void;
-  /** Logits [L, vocabSize] in float32 of batch.logitRows on rank 0 (a view that is valid until the next call), undefined on the others. */
-  forward(batch: Batch): Float32Array | undefined;
+  /** Logits of batch.logitRows on rank 0 (valid until the next call), undefined on the others. */
+  forward(batch: Batch): Logits | undefined;
   close(): void;
 }

@@ -15,6 +15,7 @@ import type {
 import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { Sampler } from './sampler.ts';
+import type { Weigh } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
@@ -31,6 +32,8 @@ export interface EngineCoreOptions {
   readonly nativeUs?: () => number;
   /** The seed of a sequence that was submitted without one. */
   readonly randomSeed: () => bigint;
+  /** Weighs tokens when one is drawn; a plain loop when absent. */
+  readonly weigh?: Weigh;
   /** A further reason to end a submission with 'error'; undefined = take it. */
   readonly refuse?: (submission: Submission) => string | undefined;
 }
@@ -77,7 +80,7 @@ export class EngineCore {
     };
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
-    this.#sampler = new Sampler(info.vocabSize);
+    this.#sampler = new Sampler(info.vocabSize, options.weigh);
     this.#progressUs = options.now();
     this.#progressNativeUs = this.#nativeUs();
   }
@@ -222,7 +225,7 @@ export class EngineCore {
 
   #choose(step: ScheduledStep, result: StepResult, logprobs: TokenLogprobs): TokenChoice[] {
     const { vocabSize } = this.#options.info;
-    const rows = 'logits' in result ? result.logits.length / vocabSize : result.tokenIds.length;
+    const rows = 'logits' in result ? result.logits.values.length / vocabSize : result.tokenIds.length;
     if (rows !== step.sampling.length) {
       throw new Error(
         `step ${String(step.plan.step)}: the executor gave ${String(rows)} rows for ${String(step.sampling.length)} sequences`,
@@ -235,8 +238,13 @@ export class EngineCore {
         if (sequence.logprobs !== undefined) logprobs.set(sequence, certain(tokenId, sequence.logprobs));
         return { tokenId };
       }
+      const { values, best } = result.logits;
+      const found = best?.[row] ?? -1;
+      const likeliest = found === -1 ? undefined : found; // without one, the sampler says why
+      if (likeliest !== undefined && takesLikeliest(sequence)) return { tokenId: likeliest };
       const sampled = this.#sampler.sample({
-        logits: result.logits.subarray(row * vocabSize, (row + 1) * vocabSize),
+        logits: values.subarray(row * vocabSize, (row + 1) * vocabSize),
+        best: likeliest,
         tokens: sequence.tokens,
         promptLength: sequence.promptLength,
         params: sequence.sampling,
@@ -279,6 +287,17 @@ export class EngineCore {
       load: this.load(),
     };
   }
+}
+
+/** Whether the model's most likely token is the answer, whatever the other logits are. */
+function takesLikeliest({ sampling, logprobs, numGenerated }: Sequence): boolean {
+  const { temperature, repetitionPenalty, stopTokenIds, minTokens } = sampling;
+  return (
+    temperature === 0 &&
+    repetitionPenalty === 1 &&
+    logprobs === undefined &&
+    (stopTokenIds.length === 0 || numGenerated >= minTokens)
+  );
 }
 
 type TokenLogprobs = Map<Sequence, TokenLogprob>;

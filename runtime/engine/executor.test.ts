@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import type { Batch, Model } from './batch.ts';
+import type { Batch, Logits, Model } from './batch.ts';
 import { ModelExecutor, runStep } from './executor.ts';
 import { RankState } from './rank-state.ts';
 import type { StepPlan } from './step-plan.ts';
@@ -47,10 +47,10 @@ class RecordingModel implements Model {
     this.calls.push(`free ${String(image)}`);
   }
 
-  forward(batch: Batch): Float32Array | undefined {
+  forward(batch: Batch): Logits | undefined {
     this.calls.push(`forward ${String(batch.step)}`);
     this.batches.push(batch);
-    return Float32Array.of(1, 2);
+    return { values: Float32Array.of(1, 2) };
   }
 
   close(): void {
@@ -70,7 +70,7 @@ describe('ModelExecutor', () => {
         calls.push(`verify ${String(step)} ${String(planHash > 0)}`);
       },
     });
-    expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: Float32Array.of(1, 2) });
+    expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: { values: Float32Array.of(1, 2) } });
     await executor.execute(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]));
     expect(calls).toEqual([
       'publish 0',

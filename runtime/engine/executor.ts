@@ -1,14 +1,14 @@
 // Runs one step's plan: the engine core decides, an executor computes.
 
-import type { Model } from './batch.ts';
+import type { Logits, Model } from './batch.ts';
 import { RankState } from './rank-state.ts';
 import type { RankStateOptions } from './rank-state.ts';
 import type { StepPlan } from './step-plan.ts';
 
 /** What a step computed for the L sequences that want logits, in the plan's order. */
 export type StepResult =
-  /** [L, vocabSize] float32, valid until the next execute. */
-  | { readonly logits: Float32Array }
+  /** Valid until the next execute. */
+  | { readonly logits: Logits }
   /** [L] tokens already chosen (the simulated engine). */
   | { readonly tokenIds: readonly number[] };
 
@@ -32,14 +32,14 @@ export interface StepInputs {
 
 /**
  * One step on one rank: applies the plan, drops and encodes images, runs the forward pass. Collective: every rank calls it with the same plans in the
- * same order, rank 0 with inputs, the others without. Returns the logits [L, vocabSize] on rank 0, undefined elsewhere; throws PlanMismatch.
+ * same order, rank 0 with inputs, the others without. Returns the logits on rank 0, undefined elsewhere; throws PlanMismatch.
  */
 export function runStep(
   state: RankState,
   model: Model,
   plan: StepPlan,
   inputs: StepInputs | undefined,
-): Float32Array | undefined {
+): Logits | undefined {
   const batch = state.apply(plan);
   if (inputs !== undefined) batch.inputIds.set(inputs.inputIds);
   for (const image of plan.freeImages) model.freeImage(image);

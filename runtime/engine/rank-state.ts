@@ -3,6 +3,7 @@
 // plans run the same batch, and the running hash over all batches says whether they did.
 
 import type { Batch } from './batch.ts';
+import { ReusedInt32Array } from './reused-arrays.ts';
 import type { ScheduledSequence, StepPlan } from './step-plan.ts';
 
 /** A plan that does not follow from the plans before it: the rank's state and rank 0's differ, and the group must end. */
@@ -39,6 +40,13 @@ export class RankState {
   /** [kvBlocks] 1 = all tokens of the block are computed, by this step at the latest. */
   readonly #filled: Uint8Array;
   #planHash = 0;
+  readonly #inputIds = new ReusedInt32Array();
+  readonly #positions = new ReusedInt32Array();
+  readonly #slots = new ReusedInt32Array();
+  readonly #queryStart = new ReusedInt32Array();
+  readonly #contextLengths = new ReusedInt32Array();
+  readonly #blockTables = new ReusedInt32Array();
+  readonly #logitRows = new ReusedInt32Array();
 
   constructor(options: RankStateOptions) {
     this.#blockSize = options.blockSize;
@@ -55,7 +63,7 @@ export class RankState {
     return this.#sequences.size;
   }
 
-  /** Advances the mirror by one step. inputIds of the batch are zero, for rank 0 to fill. Throws PlanMismatch; the state is then unusable. */
+  /** Advances the mirror by one step. inputIds of the batch are zero, for rank 0 to fill; the batch is valid until the next step. Throws PlanMismatch; the state is then unusable. */
   apply(plan: StepPlan): Batch {
     for (const handle of plan.finished) {
       if (!this.#sequences.delete(handle))
@@ -130,15 +138,24 @@ export class RankState {
 
   #batch(plan: StepPlan, tables: readonly (readonly number[])[]): Batch {
     const numSequences = plan.sequences.length;
-    const numTokens = plan.sequences.reduce((sum, scheduled) => sum + scheduled.numTokens, 0);
-    const maxBlocks = tables.reduce((most, table) => Math.max(most, table.length), 0);
-    const positions = new Int32Array(numTokens); // [T]
-    const slots = new Int32Array(numTokens); // [T]
-    const queryStart = new Int32Array(numSequences + 1); // [S + 1]
-    const contextLengths = new Int32Array(numSequences); // [S]
-    const blockTables = new Int32Array(numSequences * maxBlocks); // [S, maxBlocks]
-    const logitRows: number[] = []; // [L]
+    let numTokens = 0;
+    let numLogits = 0;
+    let maxBlocks = 0;
+    for (const [index, scheduled] of plan.sequences.entries()) {
+      numTokens += scheduled.numTokens;
+      if (scheduled.wantsLogits) numLogits += 1;
+      maxBlocks = Math.max(maxBlocks, tables[index]?.length ?? 0);
+    }
+    const positions = this.#positions.of(numTokens); // [T]
+    const slots = this.#slots.of(numTokens); // [T]
+    const queryStart = this.#queryStart.of(numSequences + 1); // [S + 1]
+    const contextLengths = this.#contextLengths.of(numSequences); // [S]
+    const blockTables = this.#blockTables.of(numSequences * maxBlocks); // [S, maxBlocks]
+    const logitRows = this.#logitRows.of(numLogits); // [L]
     let row = 0;
+    let logitRow = 0;
+    queryStart[0] = 0;
+    blockTables.fill(0);
     for (const [index, { numComputed, numTokens: count, wantsLogits }] of plan.sequences.entries()) {
       const table = tables[index] ?? [];
       for (let position = numComputed; position < numComputed + count; position += 1) {
@@ -150,21 +167,21 @@ export class RankState {
       queryStart[index + 1] = row;
       contextLengths[index] = numComputed + count;
       blockTables.set(table, index * maxBlocks);
-      if (wantsLogits) logitRows.push(row - 1);
+      if (wantsLogits) logitRows[logitRow++] = row - 1;
     }
     for (const rows of plan.imageRows) this.#checkImageRows(plan, rows, numTokens);
     return {
       step: plan.step,
       numTokens,
       numSequences,
-      inputIds: new Int32Array(numTokens),
+      inputIds: this.#inputIds.of(numTokens).fill(0),
       positions,
       slots,
       queryStart,
       contextLengths,
       blockTables,
       maxBlocks,
-      logitRows: Int32Array.from(logitRows),
+      logitRows,
       imageRows: plan.imageRows,
     };
   }

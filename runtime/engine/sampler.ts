@@ -9,6 +9,8 @@ import { inRankOrder, topIndices } from './top-k.ts';
 export interface SamplerInput {
   /** [vocabSize] float32; only read. */
   readonly logits: Float32Array;
+  /** The lowest id of the largest logit when it is known already, all logits being numbers; looked for otherwise. */
+  readonly best?: number | undefined;
   /** Prompt and generated tokens so far. */
   readonly tokens: Int32Array;
   readonly promptLength: number;
@@ -28,9 +30,12 @@ export class Sampler {
   readonly #weights: Float64Array;
   /** seen[token] === mark: the penalty was applied to it in this call. */
   readonly #seen: Uint32Array;
+  readonly #weigh: Weigh;
   #mark = 0;
 
-  constructor(vocabSize: number) {
+  /** weigh: a faster one than the plain loop. */
+  constructor(vocabSize: number, weigh: Weigh = weighPlainly) {
+    this.#weigh = weigh;
     this.#adjusted = new Float32Array(vocabSize);
     this.#weights = new Float64Array(vocabSize);
     this.#seen = new Uint32Array(vocabSize);
@@ -44,7 +49,7 @@ export class Sampler {
         `${String(logits.length)} logits for a vocabulary of ${String(this.#adjusted.length)}`,
       );
     }
-    const best = argmax(logits);
+    const best = input.best ?? argmax(logits);
     if (best === undefined) return { error: problemOf(logits, tokens.length) };
     const adjusted = this.#adjust(input);
     const chosen = adjusted === logits ? best : argmax(adjusted);
@@ -61,7 +66,11 @@ export class Sampler {
     const { temperature, topK, topP } = params;
     const weights = this.#weights; // by id, those of cut ids stale
     let ids = topK > 0 && topK < adjusted.length ? keepTopK(adjusted, topK) : undefined; // undefined = all
-    let total = fillWeights(weights, adjusted, ids, best, temperature);
+    const most = adjusted[best] ?? 0;
+    let total =
+      ids === undefined
+        ? this.#weigh(adjusted, most, temperature, weights)
+        : weighSome(ids, adjusted, most, temperature, weights);
     if (topP < 1) {
       ids = keepTopP(adjusted, weights, ids, topP * total);
       total = ids.reduce((sum, id) => sum + (weights[id] ?? 0), 0);
@@ -123,20 +132,35 @@ function problemOf(logits: Float32Array, position: number): string {
   return `the model's logit of token ${String(at)} is ${String(logits[at])} at position ${String(position)}`;
 }
 
-/** weights[id] = exp((logits[id] - logits[best]) / temperature) for the ids, all when undefined; returns their sum. */
-function fillWeights(
-  weights: Float64Array,
+/** weights[id] = exp((logits[id] - most) / temperature); returns their sum. */
+export type Weigh = (
   logits: Float32Array,
-  ids: readonly number[] | undefined,
-  best: number,
+  most: number,
   temperature: number,
-): number {
-  const most = logits[best] ?? 0;
-  const count = ids === undefined ? logits.length : ids.length;
+  weights: Float64Array,
+) => number;
+
+/** Shifted before it is divided, so that no temperature overflows. */
+export const weighPlainly: Weigh = (logits, most, temperature, weights) => {
   let total = 0;
-  for (let index = 0; index < count; index += 1) {
-    const id = ids === undefined ? index : (ids[index] ?? best);
-    // Shifted before it is divided, so that no temperature overflows.
+  for (let id = 0; id < logits.length; id += 1) {
+    const weight = Math.exp(((logits[id] ?? -Infinity) - most) / temperature);
+    weights[id] = weight;
+    total += weight;
+  }
+  return total;
+};
+
+/** The same for some ids, the other weights left as they are. */
+function weighSome(
+  ids: readonly number[],
+  logits: Float32Array,
+  most: number,
+  temperature: number,
+  weights: Float64Array,
+): number {
+  let total = 0;
+  for (const id of ids) {
     const weight = Math.exp(((logits[id] ?? -Infinity) - most) / temperature);
     weights[id] = weight;
     total += weight;

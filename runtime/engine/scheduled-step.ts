@@ -1,12 +1,13 @@
 // A step as the scheduler hands it over: the plan for every rank, and what only rank 0 needs beside it.
 
+import { ReusedInt32Array } from './reused-arrays.ts';
 import type { Sequence } from './sequence.ts';
 import type { ImageRows, ScheduledSequence, StepPlan } from './step-plan.ts';
 
 /** A plan with what only rank 0 needs of it. */
 export interface ScheduledStep {
   readonly plan: StepPlan;
-  /** [T] */
+  /** [T], valid until the next step. */
   readonly inputIds: Int32Array;
   /** Of plan.encodeImages. */
   readonly pixels: ReadonlyMap<number, Uint8Array>;
@@ -21,10 +22,15 @@ export interface StepChanges extends Pick<StepPlan, 'step' | 'finished' | 'preem
   readonly encode: ReadonlyMap<number, Uint8Array>;
 }
 
-/** Writes down the step that computes so many tokens of each sequence; its blocks and pictures are already its own. */
-export function buildStep(chosen: ReadonlyMap<Sequence, number>, changes: StepChanges): ScheduledStep {
-  const numTokens = [...chosen.values()].reduce((sum, count) => sum + count, 0);
-  const inputIds = new Int32Array(numTokens); // [T]
+/** Writes down the step that computes so many tokens of each sequence; its blocks and pictures are already its own. memory: for inputIds. */
+export function buildStep(
+  chosen: ReadonlyMap<Sequence, number>,
+  changes: StepChanges,
+  memory = new ReusedInt32Array(),
+): ScheduledStep {
+  let numTokens = 0;
+  for (const count of chosen.values()) numTokens += count;
+  const inputIds = memory.of(numTokens); // [T]
   const scheduled: ScheduledSequence[] = [];
   const imageRows: ImageRows[] = [];
   const sampling: Sequence[] = [];
@@ -34,7 +40,7 @@ export function buildStep(chosen: ReadonlyMap<Sequence, number>, changes: StepCh
     const end = start + count;
     const wantsLogits = end === sequence.numTokens;
     const newBlocks = sequence.blockTable.slice(sequence.numPublishedBlocks);
-    inputIds.set(sequence.tokens.subarray(start, end), row);
+    sequence.copyTokens(start, end, inputIds, row);
     imageRows.push(...rowsOf(sequence, start, end, row));
     scheduled.push({ handle: sequence.handle, numComputed: start, numTokens: count, newBlocks, wantsLogits });
     if (wantsLogits) sampling.push(sequence);

@@ -9,6 +9,7 @@ import { BlockManager } from './block-manager.ts';
 import { EncodedImages } from './encoded-images.ts';
 import type { CacheLoad, FinishReason } from './engine.ts';
 import { PrefixCache } from './prefix-cache.ts';
+import { ReusedInt32Array } from './reused-arrays.ts';
 import { buildStep } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import { byRank } from './scheduling-order.ts';
@@ -47,6 +48,7 @@ export class Scheduler {
   #preempted: number[] = [];
   #ended: EndedSequence[] = [];
   #step = 0;
+  readonly #inputIds = new ReusedInt32Array();
 
   /** Throws RangeError for limits that cannot work. */
   constructor(limits: SchedulerLimits) {
@@ -270,13 +272,14 @@ export class Scheduler {
 
   #commit(chosen: ReadonlyMap<Sequence, number>): ScheduledStep {
     const { free, encode } = this.#images.endStep();
-    const step = buildStep(chosen, {
+    const changes = {
       step: this.#step,
       finished: this.#finished,
       preempted: this.#preempted,
       freeImages: free,
       encode,
-    });
+    };
+    const step = buildStep(chosen, changes, this.#inputIds);
     for (const [sequence, count] of chosen) this.#advance(sequence, sequence.numComputed + count);
     this.#finished = [];
     this.#preempted = [];

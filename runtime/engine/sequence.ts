@@ -95,6 +95,13 @@ export class Sequence {
     return this.#tokens.subarray(0, this.#numTokens);
   }
 
+  /** Tokens [start, end) into `into` from `at` on. */
+  copyTokens(start: number, end: number, into: Int32Array, at: number): void {
+    if (end > this.#numTokens)
+      throw new RangeError(`sequence ${String(this.handle)} has no token ${String(end - 1)}`);
+    for (let index = start; index < end; index += 1) into[at + index - start] = this.#tokens[index]!;
+  }
+
   append(tokenId: number): void {
     if (this.#numTokens === this.#tokens.length) {
       const grown = new Int32Array(this.#tokens.length * 2);

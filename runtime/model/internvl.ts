@@ -1,7 +1,8 @@
 // One rank of the whole model: pictures are encoded once and kept as rows, then put in place of their tokens when the language model
 // reaches them.
 
-import type { Batch, Model } from '../engine/batch.ts';
+import type { Batch, Logits, Model } from '../engine/batch.ts';
+import { ReusedFloat32Array, ReusedInt32Array } from '../engine/reused-arrays.ts';
 import type { Native, Tensor } from '../native/index.ts';
 import type { ModelConfig } from './config.ts';
 import { KvCache, type KvCacheOptions } from './kv-cache.ts';
@@ -39,6 +40,8 @@ export class InternVL implements Model {
   readonly #language: LlamaDecoder;
   /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
   readonly #images = new Map<number, Tensor>();
+  readonly #logits = new ReusedFloat32Array();
+  readonly #best = new ReusedInt32Array();
 
   /** Takes over the weights: close() frees them. */
   constructor(native: Native, config: ModelConfig, weights: Weights, options: InternVLOptions) {
@@ -82,7 +85,7 @@ export class InternVL implements Model {
     this.#context.native.free(kept);
   }
 
-  forward(batch: Batch): Float32Array | undefined {
+  forward(batch: Batch): Logits | undefined {
     const { native, rank, taps } = this.#context;
     native.broadcast(batch.inputIds, 0);
     const mark = native.mark();
@@ -115,13 +118,14 @@ export class InternVL implements Model {
   }
 
   /** Logits [L, tp * ceil(V / tp)] -> [L, V]: the padding of the vocabulary stands at the end of each row. */
-  #readLogits(logits: Tensor | undefined, rows: number): Float32Array {
-    if (logits === undefined) return new Float32Array(0);
-    const padded = this.#context.native.readFloat32(logits);
-    const stride = padded.length / rows;
-    if (stride === this.vocabSize) return padded;
-    for (let row = 1; row < rows; row++)
-      padded.copyWithin(row * this.vocabSize, row * stride, row * stride + this.vocabSize);
-    return padded.subarray(0, rows * this.vocabSize);
+  #readLogits(logits: Tensor | undefined, rows: number): Logits {
+    const { native } = this.#context;
+    const values = this.#logits.of(rows * this.vocabSize);
+    const best = this.#best.of(rows);
+    if (logits !== undefined) {
+      native.argmax(logits, this.vocabSize, best);
+      native.readRows(logits, this.vocabSize, values);
+    }
+    return { values, best };
   }
 }

@@ -41,6 +41,8 @@ export interface Native {
   write(tensor: Tensor, byteOffset: number, bytes: Uint8Array): void;
   /** A copy of the values, bfloat16 widened, int8 times its scales, row-major. */
   readFloat32(tensor: Tensor): Float32Array;
+  /** The first `columns` of each row of a float32 matrix into `into`, whose length says so many values. */
+  readRows(x: Tensor, columns: number, into: Float32Array): void;
   memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
 
   // --- checkpoint
@@ -106,6 +108,10 @@ export interface Native {
   copyRows(dst: Tensor, dstRow: number, src: Tensor, srcRow: number, count: number): void;
   /** Rows of x by index -> [rows.length, H]. */
   gatherRows(x: Tensor, rows: Int32Array): Tensor;
+  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values into ids [L]; -1 when one is NaN or Infinity, or all are -Infinity. */
+  argmax(logits: Tensor, columns: number, ids: Int32Array): void;
+  /** weights[i] = exp((logits[i] - shift) / temperature) in double precision; returns their sum. */
+  weights(logits: Float32Array, shift: number, temperature: number, weights: Float64Array): number;
 
   // --- vision
   /** uint8 RGB [size, size, 3] -> normalised patches [(size/patch)^2, 3 * patch * patch] (channel, row, column order) in dtype: ((v / 255) - mean) / std in float32, then rounded. */

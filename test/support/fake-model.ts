@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 
-import type { Batch, Model } from '../../runtime/engine/batch.ts';
+import type { Batch, Logits, Model } from '../../runtime/engine/batch.ts';
 import type { Submission } from '../../runtime/engine/engine.ts';
 import { mix } from '../../runtime/engine/seeded-random.ts';
 
@@ -40,7 +40,7 @@ export class FakeModel implements Model {
     if (!this.#images.delete(image)) throw new Error(`image ${String(image)} is freed but not held`);
   }
 
-  forward(batch: Batch): Float32Array {
+  forward(batch: Batch): Logits {
     const values = Int32Array.from(batch.inputIds); // [T]
     for (const { image, sourceRow, targetRow, count } of batch.imageRows) {
       const content = this.#images.get(image);
@@ -58,7 +58,7 @@ export class FakeModel implements Model {
         throw new Error('the last position is not the context length');
       logits.set(fakeLogits(context, this.vocabSize), index * this.vocabSize);
     }
-    return logits;
+    return { values: logits };
   }
 
   close(): void {

@@ -61,7 +61,9 @@ export class ModelSession {
     for (const { sequence, count } of parts) sequence.computed += count;
     if (logits === undefined) return undefined;
     const { vocabSize } = this.#model;
-    return Array.from(batch.logitRows, (_, row) => logits.slice(row * vocabSize, (row + 1) * vocabSize));
+    return Array.from(batch.logitRows, (_, row) =>
+      logits.values.slice(row * vocabSize, (row + 1) * vocabSize),
+    );
   }
 
   /** Computes the tokens so far in chunks; the logits of the last one. */

@@ -51,6 +51,8 @@ class Call {
   DType Type(int index, const char* name, std::initializer_list<DType> allowed) const;
   std::span<uint8_t> Bytes(int index, const char* name) const;
   std::span<int32_t> Int32s(int index, const char* name) const;
+  std::span<float> Float32s(int index, const char* name) const;
+  std::span<double> Float64s(int index, const char* name) const;
   Napi::Array List(int index, const char* name) const;
   bool IsNull(int index) const { return info_[index].IsNull(); }
 

@@ -3,6 +3,7 @@
 
 #include "operations.h"
 #include "quantized_rows.h"
+#include "parallel.h"
 #include "row_math.h"
 
 namespace internvl {
@@ -120,6 +121,22 @@ Napi::Value ReadFloat32(const Call& call) {
       break;
   }
   return values;
+}
+
+Napi::Value ReadRows(const Call& call) {
+  const Tensor x = call.MatrixOf(0, "x", DType::kFloat32);
+  const int64_t columns = call.Integer(1, "columns", 0);
+  const auto into = call.Float32s(2, "into");
+  REQUIRE(call, columns <= x.shape[1],
+          "columns " + std::to_string(columns) + " are more than x " + Describe(x) + " has");
+  REQUIRE(call, static_cast<int64_t>(into.size()) == x.shape[0] * columns,
+          "into must have " + std::to_string(x.shape[0] * columns) + " elements, not " +
+              std::to_string(into.size()));
+  if (columns == 0) return call.env().Undefined();
+  ParallelFor(x.shape[0], x.shape[0] * columns, [&](int64_t row, int) {
+    std::memcpy(into.data() + row * columns, x.row<float>(row), static_cast<size_t>(columns) * sizeof(float));
+  });
+  return call.env().Undefined();
 }
 
 Napi::Value MemoryBytes(const Call& call) {

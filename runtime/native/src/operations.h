@@ -20,6 +20,7 @@ Napi::Value Shape(const Call& call);
 Napi::Value DTypeOf(const Call& call);
 Napi::Value Write(const Call& call);
 Napi::Value ReadFloat32(const Call& call);
+Napi::Value ReadRows(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
 
 // checkpoint
@@ -49,6 +50,8 @@ Napi::Value SiluMul(const Call& call);
 Napi::Value AddScaled(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
+Napi::Value Argmax(const Call& call);
+Napi::Value Weights(const Call& call);
 
 // vision
 Napi::Value Patchify(const Call& call);

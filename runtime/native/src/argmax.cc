@@ -1,0 +1,76 @@
+// The most likely token of each row of logits: greedy decoding needs no more of them.
+#include <cmath>
+
+// foreach_target compiles what follows it once per instruction set: the order of these includes matters.
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "argmax.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include "operations.h"
+#include "parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// The lowest index of the largest value; -1 when a value is NaN or infinity, or all are -infinity.
+int64_t ArgmaxF32(const float* x, int64_t n) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = hn::Lanes(d);
+  // First the value, then its place: a pass over what is in the cache by then costs less than carrying
+  // indices.
+  auto most = hn::Set(d, -INFINITY);
+  auto nan = hn::IsNaN(most);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    nan = hn::Or(nan, hn::IsNaN(v));
+    most = hn::Max(most, v);
+  }
+  float largest = hn::GetLane(hn::MaxOfLanes(d, most));
+  bool is_nan = !hn::AllFalse(d, nan);
+  for (; i < n; ++i) {
+    is_nan |= std::isnan(x[i]);
+    if (x[i] > largest) largest = x[i];
+  }
+  if (is_nan || std::isinf(largest)) return -1;
+  const auto wanted = hn::Set(d, largest);
+  for (i = 0; i + lanes <= n; i += lanes) {
+    const auto equal = hn::Eq(hn::LoadU(d, x + i), wanted);
+    if (!hn::AllFalse(d, equal)) return i + hn::FindKnownFirstTrue(d, equal);
+  }
+  while (i < n && x[i] != largest) ++i;
+  return i < n ? i : -1;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace internvl {
+
+HWY_EXPORT(ArgmaxF32);
+
+Napi::Value Argmax(const Call& call) {
+  const Tensor logits = call.MatrixOf(0, "logits", DType::kFloat32);
+  const int64_t columns = call.Integer(1, "columns", 0);
+  const auto ids = call.Int32s(2, "ids");
+  REQUIRE(call, columns <= logits.shape[1] && columns <= INT32_MAX,
+          "columns " + std::to_string(columns) + " are more than logits " + Describe(logits) + " has");
+  REQUIRE(
+      call, static_cast<int64_t>(ids.size()) == logits.shape[0],
+      "ids must have " + std::to_string(logits.shape[0]) + " elements, not " + std::to_string(ids.size()));
+  ParallelFor(logits.shape[0], logits.shape[0] * columns, [&](int64_t row, int) {
+    ids[static_cast<size_t>(row)] =
+        static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(ArgmaxF32)(logits.row<float>(row), columns));
+  });
+  return call.env().Undefined();
+}
+
+}  // namespace internvl
+#endif
