@@ -107,7 +107,7 @@ export class Background {
     if (worker !== this.#worker) return;
     this.#worker = undefined;
     this.#model = undefined;
-    for (const id of [...this.#pending.keys()]) this.#take(id)?.reject(error);
+    for (const id of this.#pending.keys()) this.#take(id)?.reject(error);
   }
 
   #take(id: number): Pending | undefined {

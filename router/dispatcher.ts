@@ -12,7 +12,6 @@ import { DEFAULT_RATES } from './cost.ts';
 import type { RouterMetrics } from './metrics.ts';
 import { presentModel } from './model-registry.ts';
 import type { ServedModel } from './models.ts';
-import { PrefixHolders } from './prefix.ts';
 import { RequestQueue, type QueueLimits } from './queue.ts';
 import { fillRates } from './rates.ts';
 import type { Replica } from './replica.ts';
@@ -46,7 +45,6 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #queue: RequestQueue<RoutedRequest>;
   readonly #affinity = new Affinity();
-  readonly #prefixes = new PrefixHolders();
   readonly #budget = new RetryBudget();
   readonly #live = new Set<RoutedRequest>();
   #planned = false;
@@ -194,7 +192,7 @@ export class Dispatcher {
       0,
     );
     const said = this.#affinity.hitTokens(affinityKey, work.cacheSalt, replica.id, work.tokenIds.length);
-    return encoded + Math.max(said, this.#prefixes.hitTokens(request.prefixBlocks, replica.id));
+    return encoded + Math.max(said, replica.prefixes.hitTokens(request.prefixBlocks));
   }
 
   #start(request: RoutedRequest, replica: Replica): void {
@@ -211,7 +209,7 @@ export class Dispatcher {
     this.#waitEnded(request, 'placed');
     request.placedAt ??= this.#options.now();
     request.state = 'running';
-    this.#prefixes.placed(request.prefixBlocks, replica.id);
+    replica.prefixes.placed(request.prefixBlocks);
     request.attempt = replica.run(request.work, {
       onAccepted: () => {
         if (request.accepted) return;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { PREFIX_BLOCK, PrefixHolders, prefixBlocks } from './prefix.ts';
+import { HeldPrefixes, PREFIX_BLOCK, prefixBlocks } from './prefix.ts';
 import type { Work } from './request.ts';
 
 const prompt = (tokens: readonly number[], change: Partial<Work> = {}): Work => ({
@@ -47,31 +47,25 @@ describe('prefixBlocks', () => {
   });
 });
 
-describe('PrefixHolders', () => {
+describe('HeldPrefixes', () => {
   const blocks = prefixBlocks(prompt(run(4 * PREFIX_BLOCK)));
 
-  it('believes what was placed, replica by replica', () => {
-    const holders = new PrefixHolders();
-    holders.placed(blocks.slice(0, 2), 'a');
-    holders.placed(blocks, 'b');
-    expect(['a', 'b', 'c'].map((replica) => holders.hitTokens(blocks, replica))).toEqual([
-      2 * PREFIX_BLOCK,
-      4 * PREFIX_BLOCK,
-      0,
-    ]);
+  it('holds what was placed, from the start on without a gap', () => {
+    const held = new HeldPrefixes(10_000);
+    expect(held.hitTokens(blocks)).toBe(0);
+    held.placed(blocks.slice(0, 2));
+    held.placed(blocks.slice(3));
+    expect(held.hitTokens(blocks)).toBe(2 * PREFIX_BLOCK);
+    expect(held.hitTokens([])).toBe(0);
   });
 
-  it('remembers the latest holders of a block only', () => {
-    const holders = new PrefixHolders();
-    for (const replica of run(20)) holders.placed(blocks, `r${replica}`);
-    expect(holders.hitTokens(blocks, 'r0')).toBe(0);
-    expect(holders.hitTokens(blocks, 'r19')).toBe(4 * PREFIX_BLOCK);
-  });
-
-  it('forgets what was not asked for longest', () => {
-    const holders = new PrefixHolders();
-    holders.placed(blocks, 'a');
-    for (let base = 1000; base < 71_000; base += 1000) holders.placed(run(1000, base), 'a');
-    expect(holders.hitTokens(blocks, 'a')).toBe(0);
+  it('forgets what was used longest ago, a prompt from its end, when more comes than the replica has room for', () => {
+    const held = new HeldPrefixes(6 * PREFIX_BLOCK);
+    held.placed(blocks);
+    held.placed([1, 2, 3]);
+    expect(held.hitTokens(blocks)).toBe(3 * PREFIX_BLOCK);
+    held.placed(blocks);
+    held.placed([4, 5]);
+    expect([held.hitTokens(blocks), held.hitTokens([1, 2, 3])]).toEqual([4 * PREFIX_BLOCK, 0]);
   });
 });

@@ -1,4 +1,4 @@
-// Which replica is believed to hold the keys and values of which prompt's beginning. Prompts are compared block by block, each block's
+// Of which prompts' beginnings a replica is believed to hold the keys and values. Prompts are compared block by block, each block's
 // hash continuing the one before, as an engine's prefix cache does it; the blocks are larger and the hash is not cryptographic, because a
 // wrong belief costs no more than a prompt that is computed.
 
@@ -7,10 +7,8 @@ import type { Work } from './request.ts';
 
 /** Some engine blocks: finer ones would say little more, and each is remembered. */
 export const PREFIX_BLOCK = 64;
-/** About 10 MB. */
-const MOST_BLOCKS = 65_536;
-/** Replicas remembered a block, newest last: a prefix that more than these hold is as good as everywhere. */
-const MOST_HOLDERS = 8;
+/** About 1 MB a replica: a million tokens. */
+const MOST_BLOCKS = 16_384;
 
 /** The hash of each full block of a prompt. Equal hashes mean equal prompts from the start: tokens, pictures and cache salt. */
 export function prefixBlocks({ tokenIds, pictures, cacheSalt }: Work): number[] {
@@ -28,22 +26,24 @@ export function prefixBlocks({ tokenIds, pictures, cacheSalt }: Work): number[] 
   return blocks;
 }
 
-/** Beliefs about all replicas. Bounded. */
-export class PrefixHolders {
-  readonly #holders = new RecentMap<number, string[]>(MOST_BLOCKS);
+/** Belief about one replica: it forgets what was used longest ago once it is full, and so does this. */
+export class HeldPrefixes {
+  readonly #blocks: RecentMap<number, true>;
 
-  /** The replica gets a prompt of these blocks: it will hold them. */
-  placed(blocks: readonly number[], replica: string): void {
-    for (const block of blocks) {
-      const before = this.#holders.get(block) ?? [];
-      if (before.includes(replica)) continue;
-      this.#holders.set(block, [...before, replica].slice(-MOST_HOLDERS));
-    }
+  /** Tokens whose keys and values the replica has room for. */
+  constructor(capacity: number) {
+    this.#blocks = new RecentMap(Math.min(MOST_BLOCKS, Math.floor(capacity / PREFIX_BLOCK)));
   }
 
-  /** Tokens from the prompt's start that the replica is believed to hold. */
-  hitTokens(blocks: readonly number[], replica: string): number {
-    const missing = blocks.findIndex((block) => this.#holders.get(block)?.includes(replica) !== true);
+  /** The replica gets a prompt of these blocks: it will hold them. */
+  placed(blocks: readonly number[]): void {
+    // The beginning is what others share, so it is what goes last.
+    for (const block of blocks.toReversed()) this.#blocks.set(block, true);
+  }
+
+  /** Tokens from the prompt's start that it holds. */
+  hitTokens(blocks: readonly number[]): number {
+    const missing = blocks.findIndex((block) => !this.#blocks.has(block));
     return (missing < 0 ? blocks.length : missing) * PREFIX_BLOCK;
   }
 }

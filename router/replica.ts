@@ -21,6 +21,7 @@ import type { ModelRegistry } from './model-registry.ts';
 import type { ServedModel } from './models.ts';
 import { PictureSender, type PictureCounters } from './picture-sender.ts';
 import type { PictureStore } from './picture-store.ts';
+import { HeldPrefixes } from './prefix.ts';
 import { startProbe } from './probe.ts';
 import { RateEstimator } from './rates.ts';
 import { NEVER_CONNECTED, transition, type ReplicaEvent, type ReplicaState } from './replica-state.ts';
@@ -66,6 +67,7 @@ export class Replica {
   #unaccepted: Attempt[] = [];
   #state: ReplicaState = NEVER_CONNECTED;
   #ledger = new Ledger();
+  #prefixes = new HeldPrefixes(0);
   #info: EngineInfo | undefined;
   #drain: string | undefined;
   #epoch: string | undefined;
@@ -118,6 +120,11 @@ export class Replica {
   /** Which drain it obeys, echoed in the report; undefined while it takes work. */
   get drainName(): string | undefined {
     return this.#drain;
+  }
+
+  /** What it is believed to have computed in this process of its. */
+  get prefixes(): HeldPrefixes {
+    return this.#prefixes;
   }
 
   get attempts(): number {
@@ -230,6 +237,7 @@ export class Replica {
       // Another process: its caches are empty and what the old one did says nothing about it.
       this.#epoch = welcome.engineEpoch;
       this.#sender.forgetAll();
+      this.#prefixes = new HeldPrefixes(welcome.info.kvBlocks * welcome.info.blockSize);
       this.breaker.reset();
     }
     this.#apply({ type: 'welcomed' });

@@ -8,8 +8,10 @@ import { takeBatch } from './batcher.ts';
 import { admissible, Breaker } from './breaker.ts';
 import { DEFAULT_RATES } from './cost.ts';
 import { Ledger, type LoadReport } from './ledger.ts';
+import { HeldPrefixes, PREFIX_BLOCK } from './prefix.ts';
 import { RequestQueue } from './queue.ts';
 import { fillRates, RateEstimator } from './rates.ts';
+import { RecentMap } from './recent.ts';
 import { decideRetry, RetryBudget } from './retry.ts';
 
 interface Scenario {
@@ -29,6 +31,8 @@ interface Scenario {
   readonly wire: number;
   /** Every prompt begins like this one's: a hit on whichever replica served one before. */
   readonly sharedPrefix?: number;
+  /** Each prompt begins with one of `count` texts (or pictures) of this many tokens, and a replica remembers the last `cached` of them. */
+  readonly prefixes?: { readonly count: number; readonly tokens: number; readonly cached: number };
   readonly maxWaitMs?: number;
 }
 
@@ -40,6 +44,9 @@ interface Sim {
   waitingSince: number;
   readonly workTokens: number;
   readonly decodeMs: number;
+  readonly prefix: number;
+  /** Milliseconds from arrival until its prompt was computed. */
+  firstTokenMs: number;
   readonly avoid: Set<string>;
   failures: number;
   replicasLost: number;
@@ -60,6 +67,10 @@ class SimReplica {
   placed = 0;
   mostActive = 0;
   prefixes = 0;
+  /** Which prefixes it remembers. */
+  cache = new RecentMap<number, true>(0);
+  believed = new HeldPrefixes(0);
+  hits = 0;
   freeAt = 0;
 
   constructor(name: string) {
@@ -78,7 +89,10 @@ function seeded(seed: number): () => number {
   };
 }
 
-function simulate(scenario: Scenario, seed: number) {
+/** As the router places, or as simpler ones would. */
+type Policy = 'router' | 'round robin' | 'least loaded';
+
+function simulate(scenario: Scenario, seed: number, policy: Policy = 'router') {
   const random = seeded(seed);
   const events: { at: number; order: number; run: () => void }[] = [];
   let now = 0;
@@ -96,6 +110,14 @@ function simulate(scenario: Scenario, seed: number) {
   });
   const budget = new RetryBudget();
   const replicas = scenario.replicas.map((_, index) => new SimReplica(`r${index}`));
+  const { prefixes } = scenario;
+  for (const replica of replicas) {
+    if (prefixes === undefined) continue;
+    replica.cache = new RecentMap(prefixes.cached);
+    replica.believed = new HeldPrefixes(prefixes.cached * prefixes.tokens);
+  }
+  const blocksOf = ({ prefix }: Sim): number[] =>
+    Array.from({ length: Math.floor((prefixes?.tokens ?? 0) / PREFIX_BLOCK) }, (_, at) => prefix * 1000 + at);
   const requests: Sim[] = [];
   let handles = 0;
 
@@ -149,7 +171,11 @@ function simulate(scenario: Scenario, seed: number) {
     replica.active.set(handle, request);
     replica.mostActive = Math.max(replica.mostActive, replica.active.size);
     expect(replica.active.size).toBeLessThanOrEqual(capacity);
-    const hit = replica.prefixes > 0 ? (scenario.sharedPrefix ?? 0) : 0;
+    let hit = replica.prefixes > 0 ? (scenario.sharedPrefix ?? 0) : 0;
+    if (replica.cache.get(request.prefix) !== undefined) {
+      hit += prefixes!.tokens;
+      replica.hits++;
+    }
     const uncached = Math.max(1, request.workTokens - hit);
     replica.waitingTokens += uncached;
     replica.freeAt = Math.max(replica.freeAt, now) + uncached / prefill;
@@ -158,6 +184,8 @@ function simulate(scenario: Scenario, seed: number) {
     later(replica.freeAt - now, () => {
       if (generation !== replica.generation) return;
       replica.waitingTokens -= uncached;
+      if (prefixes !== undefined) replica.cache.set(request.prefix, true);
+      request.firstTokenMs = now - request.enqueuedAt;
       replica.rates.prefill(uncached, uncached / prefill / 1000);
       later(breaks ? 0 : request.decodeMs, () => {
         if (generation !== replica.generation) return;
@@ -197,11 +225,18 @@ function simulate(scenario: Scenario, seed: number) {
         rates: rates[index]!,
       };
     });
-    const hits = (_: Sim, name: string): number =>
-      replicas.find((replica) => replica.name === name)!.prefixes > 0 ? (scenario.sharedPrefix ?? 0) : 0;
-    for (const { request, replica: name } of takeBatch(queue, candidates, hits, now, random)) {
+    const hits = (request: Sim, name: string): number => {
+      if (policy !== 'router') return 0;
+      const replica = replicas.find((each) => each.name === name)!;
+      if (prefixes !== undefined) return replica.believed.hitTokens(blocksOf(request));
+      return replica.prefixes > 0 ? (scenario.sharedPrefix ?? 0) : 0;
+    };
+    const eligible = ({ id }: Sim, name: string): boolean =>
+      policy !== 'round robin' || replicas[id % replicas.length]!.name === name;
+    for (const { request, replica: name } of takeBatch(queue, candidates, hits, now, random, eligible)) {
       const index = replicas.findIndex((replica) => replica.name === name);
       const replica = replicas[index]!;
+      replica.believed.placed(blocksOf(request));
       const handle = ++handles;
       replica.ledger.reserve(handle, request.workTokens);
       const seq = replica.ledger.submit(handle);
@@ -243,6 +278,7 @@ function simulate(scenario: Scenario, seed: number) {
     const workTokens = 200 + Math.floor(random() * 800);
     const decodeMs = 20 + random() * 200;
     const priorityClass = Math.floor(random() * 3);
+    const prefix = prefixes === undefined ? -1 : Math.floor(random() * prefixes.count);
     later(arrival, () => {
       const request: Sim = {
         id,
@@ -250,8 +286,10 @@ function simulate(scenario: Scenario, seed: number) {
         bytes: 1,
         enqueuedAt: now,
         waitingSince: now,
-        workTokens,
+        workTokens: workTokens + (prefixes?.tokens ?? 0),
         decodeMs,
+        prefix,
+        firstTokenMs: 0,
         avoid: new Set(),
         failures: 0,
         replicasLost: 0,
@@ -398,5 +436,58 @@ describe('the spread of load', () => {
   it('a dying replica costs no request its answer', () => {
     const { requests } = simulate(scenario('a replica that dies under load and comes back'), 5);
     expect(requests.every(({ how }) => how === 'ok')).toBe(true);
+  });
+});
+
+describe('prompts that begin alike', () => {
+  const measure = (scenario: Scenario, policy: Policy) => {
+    const runs = [1, 2, 3, 4, 5].map((seed) => simulate(scenario, seed, policy));
+    const waits = runs.flatMap(({ requests }) => requests.map(({ firstTokenMs }) => firstTokenMs));
+    waits.sort((a, b) => a - b);
+    const hits = runs.flatMap(({ replicas }) => replicas.map((replica) => replica.hits));
+    return {
+      hits: hits.reduce((sum, count) => sum + count, 0) / waits.length,
+      median: waits[Math.floor(waits.length / 2)]!,
+      tail: waits[Math.floor(waits.length * 0.99)]!,
+    };
+  };
+  const shared = (rate: number): Scenario => ({
+    replicas: even(4, 16),
+    requests: 400,
+    rate,
+    wire: 2,
+    prefixes: { count: 40, tokens: 1024, cached: 15 },
+  });
+
+  // Each replica remembers 15 of 40: whoever spreads them blindly finds 15 in 40. Nothing spreads evener than round robin, so while most replicas
+  // are idle its tail is hard to beat; under load what need not be computed counts for more.
+  it.each([
+    ['half', 0.03, 1.1],
+    ['nearly full', 0.06, 0.8],
+  ])(
+    'find their beginnings computed more often than round robin, and no tail grows: %s load',
+    (_, rate, tail) => {
+      const router = measure(shared(rate), 'router');
+      const roundRobin = measure(shared(rate), 'round robin');
+      expect(router.hits).toBeGreaterThan(1.5 * roundRobin.hits);
+      expect(router.median).toBeLessThan(0.7 * roundRobin.median);
+      expect(router.tail).toBeLessThan(tail * roundRobin.tail);
+      expect(router.tail).toBeLessThan(measure(shared(rate), 'least loaded').tail);
+    },
+  );
+
+  it('that all begin alike do not all wait for one replica', () => {
+    const one: Scenario = { ...shared(0.06), prefixes: { count: 1, tokens: 1024, cached: 15 } };
+    const router = measure(one, 'router');
+    expect(router.tail).toBeLessThan(1.1 * measure(one, 'least loaded').tail);
+    expect(router.hits).toBeGreaterThan(0.9);
+  });
+
+  it('and those that never do are served no slower than by the least loaded replica', () => {
+    const unique: Scenario = { ...shared(0.04), prefixes: { count: 1e6, tokens: 1024, cached: 15 } };
+    const router = measure(unique, 'router');
+    const leastLoaded = measure(unique, 'least loaded');
+    expect(router.median).toBeLessThanOrEqual(1.02 * leastLoaded.median);
+    expect(router.tail).toBeLessThanOrEqual(1.02 * leastLoaded.tail);
   });
 });

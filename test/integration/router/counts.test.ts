@@ -1,0 +1,63 @@
+// What a token, a request and a picture cost the router, in things that can be counted: they are few whatever the machine.
+
+import { randomBytes } from 'node:crypto';
+import { afterEach, expect, it, vi } from 'vitest';
+import { PutImageRequest } from '../../../gen/proto/internvl/engine/v1/engine.ts';
+import { GenerateEvent, ReplicaState } from '../../../gen/proto/internvl/v1/inference.ts';
+import { ask, Harness, until } from './harness.ts';
+
+const STREAMS = 40;
+const TOKENS = 12;
+
+let harness: Harness;
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await harness.close();
+});
+
+it('sends requests that wait for a replica to it in one message', async () => {
+  harness = await Harness.start({ replicas: [{}] });
+  const replica = harness.replicas[0]!;
+  await replica.kill();
+  replica.stalled = true;
+  await replica.restart();
+  await until(() => harness.router.replicas[0]!.state === ReplicaState.PROBING);
+  replica.batches.length = 0;
+  const streams = Array.from({ length: STREAMS }, () =>
+    harness.generate(ask({ sampling: { maxTokens: 2 } })),
+  );
+  await until(() => harness.router.live === STREAMS);
+  replica.resume();
+  for (const stream of streams) await stream.end();
+  expect(replica.batches.filter((count) => count > 1)).toEqual([STREAMS]);
+});
+
+it('writes one message a token to its stream, and encodes only the first and the last by way of objects', async () => {
+  harness = await Harness.start({ replicas: [{}] });
+  const encode = vi.spyOn(GenerateEvent, 'encode');
+  const streams = Array.from({ length: STREAMS }, () =>
+    harness.generate(ask({ sampling: { maxTokens: TOKENS, ignoreEos: true } })),
+  );
+  for (const stream of streams) await stream.end();
+  for (const { events } of streams) {
+    expect(events.map(({ $case }) => $case)).toEqual(['started', ...Array(TOKENS).fill('delta'), 'finished']);
+  }
+  expect(encode).toHaveBeenCalledTimes(2 * STREAMS);
+});
+
+it('sends a large picture in chunks that are encoded without it, unchanged, while streams go on', async () => {
+  harness = await Harness.start({ replicas: [{}] });
+  const encode = vi.spyOn(PutImageRequest, 'encode');
+  const others = Array.from({ length: 4 }, () =>
+    harness.generate(ask({ sampling: { maxTokens: 200, ignoreEos: true } })),
+  );
+  const data = randomBytes(3_000_001);
+  const result = await harness.once(
+    ask({ images: [{ $case: 'data', value: data }], sampling: { maxTokens: 2 } }),
+  );
+  // The replica compares the hash of what came.
+  expect(result.usage!.imageTokens).toBe(256);
+  expect(harness.replicas[0]!.puts).toHaveLength(1);
+  expect(encode.mock.calls.map(([{ chunk }]) => chunk.length)).toEqual([0]);
+  for (const stream of others) expect((await stream.end()).finished!.usage!.completionTokens).toBe(200);
+});
