@@ -21,6 +21,7 @@ export interface Simulation {
   readonly stepUsPerSequence: number;
   readonly prefillUsPerToken: number;
   readonly maxSequences: number;
+  readonly maxBatchedTokens?: number;
   readonly kvBlocks: number;
 }
 
@@ -34,18 +35,20 @@ export const SIMULATION: Simulation = {
 };
 
 /** Starts one of our programs and waits for its log line `message`. */
-async function start(file: string, args: readonly string[], message: string): Promise<Server> {
+export async function startNode(file: string, args: readonly string[], message: string): Promise<Server> {
   const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   // Reading goes on for as long as the process lives: a closed pipe would end it.
   const lines = createInterface({ input: child.stdout });
   return await new Promise<Server>((resolve, reject) => {
     let address = '';
+    let last = 'nothing';
     lines.on('line', (line) => {
+      last = line;
       const event = JSON.parse(line) as { message?: string; address?: string };
       if (event.message === 'listening') address = event.address ?? '';
       if (event.message === message) resolve({ child, address });
     });
-    lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"`)));
+    lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"; it said ${last}`)));
   });
 }
 
@@ -53,7 +56,7 @@ async function start(file: string, args: readonly string[], message: string): Pr
 export async function startReplica(simulation: Simulation): Promise<Server> {
   const args = ['--model', MODEL, '--served-name', 'bench', '--rank', '0', '--world-size', '1'];
   args.push('--listen', '127.0.0.1:0', '--simulate', JSON.stringify(simulation));
-  return await start(RUNTIME, args, 'serving');
+  return await startNode(RUNTIME, args, 'serving');
 }
 
 export async function startRouter(
@@ -61,7 +64,7 @@ export async function startRouter(
   flags: readonly string[] = [],
 ): Promise<Server> {
   const named = replicas.flatMap(({ address }, i) => ['--replica', `r${i}=${address}`]);
-  return await start(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening');
+  return await startNode(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening');
 }
 
 /** Ends a process and waits for its end. */
