@@ -24,7 +24,17 @@ describe('peerRow', () => {
     const row = peerRow(figures(changes));
     expect(row.ratioToBestPeer).toEqual(ratio);
     expect(row.shareOfLimit).toEqual(share);
+    expect(row.ratioAtBest).toBeNull();
   });
+
+  it.each([
+    ['more' as const, 2],
+    ['less' as const, 0.25],
+  ])('compares best passes with each other, %s being better', (better, ratio) =>
+    expect(peerRow(figures({ better, atBest: { ours: 80, peers: { a: 20, b: 40 } } })).ratioAtBest).toBe(
+      ratio,
+    ),
+  );
 });
 
 describe('median', () => {
@@ -50,7 +60,7 @@ describe('peerPage', () => {
 
   it('begins rows with the ratio', () =>
     expect(peerTable(section.rows).split('\n')[2]).toBe(
-      '| 1.25x | m | s | 50.0 u | a 25.0, b 40.0, c - | 50 % of 100 |',
+      '| 1.25x | - | m | s | 50.0 u | a 25.0, b 40.0, c - | 50 % of 100 |',
     ));
 
   it('names what was not measured, with the reason', () => {

@@ -11,12 +11,16 @@ export interface PeerRow {
   readonly limit: number | null;
   /** Above 1 = ours is better, whether more or less is better. */
   readonly ratioToBestPeer: number | null;
+  /** The same of each one's best pass instead of medians, which a machine with others at work disturbs less. */
+  readonly ratioAtBest: number | null;
   /** 1 = at the limit. */
   readonly shareOfLimit: number | null;
 }
 
 export type Figures = Pick<PeerRow, 'metric' | 'shape' | 'unit' | 'ours' | 'peers'> & {
   readonly better: 'more' | 'less';
+  /** Figures of the best passes. */
+  readonly atBest?: Pick<PeerRow, 'ours' | 'peers'>;
   readonly limit?: number | null;
 };
 
@@ -37,16 +41,22 @@ export interface PeerMachine {
   readonly load: readonly [number, number];
 }
 
-export function peerRow({ better, limit = null, ...figures }: Figures): PeerRow {
-  const { ours, peers } = figures;
-  const known = Object.values(peers).filter((value) => value !== null);
-  const best = known.length === 0 ? null : better === 'more' ? Math.max(...known) : Math.min(...known);
-  const over = (a: number | null, b: number | null) => (a === null || b === null || b === 0 ? null : a / b);
+export function peerRow({ better, limit = null, atBest, ...figures }: Figures): PeerRow {
+  const quotient = (a: number | null, b: number | null) => {
+    const [over, under] = better === 'more' ? [a, b] : [b, a];
+    return over === null || under === null || under === 0 ? null : over / under;
+  };
+  const toBestPeer = ({ ours, peers }: Pick<PeerRow, 'ours' | 'peers'>) => {
+    const known = Object.values(peers).filter((value) => value !== null);
+    if (known.length === 0) return null;
+    return quotient(ours, better === 'more' ? Math.max(...known) : Math.min(...known));
+  };
   return {
     ...figures,
     limit,
-    ratioToBestPeer: better === 'more' ? over(ours, best) : over(best, ours),
-    shareOfLimit: better === 'more' ? over(ours, limit) : over(limit, ours),
+    ratioToBestPeer: toBestPeer(figures),
+    ratioAtBest: atBest === undefined ? null : toBestPeer(atBest),
+    shareOfLimit: quotient(figures.ours, limit),
   };
 }
 
@@ -70,15 +80,17 @@ function number(value: number | null): string {
 
 /** A Markdown table, ratios first. */
 export function peerTable(rows: readonly PeerRow[]): string {
-  const lines = rows.map(({ metric, shape, unit, ours, peers, limit, ratioToBestPeer, shareOfLimit }) => {
-    const ratio = ratioToBestPeer === null ? '-' : `${ratioToBestPeer.toFixed(2)}x`;
-    const share = shareOfLimit === null ? '' : `${(100 * shareOfLimit).toFixed(0)} % of ${number(limit)}`;
-    const others = Object.entries(peers).map(([name, value]) => `${name} ${number(value)}`);
-    return `| ${ratio} | ${metric} | ${shape} | ${number(ours)} ${unit} | ${others.join(', ')} | ${share} |`;
-  });
+  const lines = rows.map(
+    ({ metric, shape, unit, ours, peers, limit, ratioToBestPeer, ratioAtBest, shareOfLimit }) => {
+      const times = (ratio: number | null) => (ratio === null ? '-' : `${ratio.toFixed(2)}x`);
+      const share = shareOfLimit === null ? '' : `${(100 * shareOfLimit).toFixed(0)} % of ${number(limit)}`;
+      const others = Object.entries(peers).map(([name, value]) => `${name} ${number(value)}`);
+      return `| ${times(ratioToBestPeer)} | ${times(ratioAtBest)} | ${metric} | ${shape} | ${number(ours)} ${unit} | ${others.join(', ')} | ${share} |`;
+    },
+  );
   return [
-    '| ours to the best peer | what | shape | ours | peers | share of the limit |',
-    '| --- | --- | --- | --- | --- | --- |',
+    '| ours to the best peer | at best | what | shape | ours | peers | share of the limit |',
+    '| --- | --- | --- | --- | --- | --- | --- |',
     ...lines,
   ].join('\n');
 }
@@ -101,13 +113,13 @@ export function peerPage(
   const named = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const busy =
     before > machine.cores / 2
-      ? `\n**Others were at work on this machine (load average ${before.toFixed(1)} on ${machine.cores} cores before the start): compare nothing here to the last digit.**\n`
+      ? `\n**Others were at work on this machine (load average ${before.toFixed(1)} on ${machine.cores} cores before the start): threads that wait for each other by spinning, as those of PyTorch and llama.cpp do, suffer most from that, so ratios of ours flatter. Measure again on a machine at rest.**\n`
       : '';
   return `# Beside others
 
 \`${command}\` on ${machine.cpu}, ${machine.isa}, ${machine.cores} cores, ${machine.threads} threads, read bandwidth
 ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory), load average ${before.toFixed(1)} before and ${after.toFixed(1)} after. Versions: ${named.join(', ')}.
-A ratio above 1 means that ours is better. Rounds of ours and each peer in turn; medians.
+A ratio above 1 means that ours is better. Rounds of ours and each peer in turn; figures are medians, "at best" is the ratio of each one's best pass.
 ${busy}
 ${sections.map(({ title, about, rows }) => `## ${title}\n\n${about}\n\n${peerTable(rows)}`).join('\n\n')}
 
