@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { LAYER_OF_40B, SMALL_MODEL, type Shape } from '../shapes.ts';
 import { EngineProcess, type Pass } from './engine-process.ts';
 import { install, LLAMA_ADDON } from './install.ts';
-import { median, peerRow, type Missing, type PeerRow, type Section } from './rows.ts';
+import { median, peerRow, rowLine, type Missing, type PeerRow, type Section } from './rows.ts';
 
 const CONTEXT = 512;
 const ROUNDS = 3;
@@ -184,7 +184,7 @@ async function measure(
     atBest: figures((times) => Math.min(...times)),
     limit: bytes === undefined ? null : (tokensOf(pass) * bandwidth) / bytes,
   });
-  say(`  ${row.metric}: ours ${row.ours?.toFixed(1) ?? '-'}, ${JSON.stringify(row.peers)} ${row.unit}`);
+  say(rowLine(row));
   return row;
 }
 

@@ -6,7 +6,7 @@ import type { Comparison } from './engine.ts';
 import { install, PEERS } from './install.ts';
 import { startPeerRouter } from './peer-router.ts';
 import { measureStreams, measureUnary, type Streamed } from './router-load.ts';
-import { median, peerRow, type Missing, type PeerRow } from './rows.ts';
+import { median, peerRow, rowLine, type Missing, type PeerRow } from './rows.ts';
 import { grpcClient, sseClient, type StreamClient } from './stream-clients.ts';
 
 const ROUNDS = 3;
@@ -118,13 +118,9 @@ async function measureAll(
     const results = await rounds(`${streams} streams`, ({ client, pid }) =>
       measureStreams(client, streams, pid),
     );
-    rows.push(...streamRows(streams, results));
-    say(
-      `  ${streams} streams: ${rows
-        .slice(-4)
-        .map((row) => `${row.metric} ${row.ours?.toFixed(1)} ${JSON.stringify(row.peers)}`)
-        .join('; ')}`,
-    );
+    const measured = streamRows(streams, results);
+    measured.forEach((row) => say(rowLine(row)));
+    rows.push(...measured);
   }
   const unary = await rounds('unary requests', async ({ client, pid }) =>
     pid === undefined ? 0 : await measureUnary(client, pid),

@@ -78,6 +78,12 @@ function number(value: number | null): string {
       : value.toFixed(2);
 }
 
+/** A row as progress tells it. */
+export function rowLine({ metric, shape, unit, ours, peers }: PeerRow): string {
+  const others = Object.entries(peers).map(([name, value]) => `${name} ${number(value)}`);
+  return `  ${metric}, ${shape}: ${[`ours ${number(ours)}`, ...others].join(', ')} ${unit}`;
+}
+
 /** A Markdown table, ratios first. */
 export function peerTable(rows: readonly PeerRow[]): string {
   const lines = rows.map(
