@@ -6,6 +6,8 @@ import type { StreamClient } from './stream-clients.ts';
 const TOKENS_PER_STREAM = 200;
 const RAMP_MS = 2000;
 const WINDOW_MS = 4000;
+const PROBE_EVERY_MS = 50;
+const PROBE_PATIENCE_MS = 5000;
 const SETTLE_MS = 500;
 const UNARY_IN_FLIGHT = 64;
 const UNARY_MS = 2500;
@@ -14,7 +16,7 @@ export interface Streamed {
   /** Of the router per token; undefined without a router. */
   readonly cpuMicros: number | undefined;
   readonly tokensPerSecond: number;
-  /** Milliseconds of every stream that began in the window. */
+  /** Milliseconds of streams of one token, sent in the window at even times; the time waited where none came. */
   readonly firstTokens: readonly number[];
 }
 
@@ -25,42 +27,40 @@ export async function measureStreams(
   pid: number | undefined,
 ): Promise<Streamed> {
   const stop = new AbortController();
-  const begin = performance.now();
-  const from = begin + RAMP_MS;
-  const firstTokens: number[] = [];
   let tokens = 0;
   let failure: unknown;
   const slot = async (index: number): Promise<void> => {
     await pause((index / streams) * RAMP_MS);
-    while (!stop.signal.aborted) {
-      const sent = performance.now();
-      let first = true;
-      await client.stream(
-        TOKENS_PER_STREAM,
-        (count) => {
-          if (first && sent >= from) firstTokens.push(performance.now() - sent);
-          first = false;
-          tokens += count;
-        },
-        stop.signal,
-      );
-    }
+    while (!stop.signal.aborted)
+      await client.stream(TOKENS_PER_STREAM, (count) => (tokens += count), stop.signal);
   };
   const slots = Array.from({ length: streams }, (_, index) =>
     slot(index).catch((error: unknown) => {
       if (!stop.signal.aborted) failure ??= error;
     }),
   );
-  await pause(Math.max(0, from - performance.now()));
+  await pause(RAMP_MS);
   const [cpuBefore, tokensBefore, start] = [cpuOf(pid), tokens, performance.now()];
-  await pause(WINDOW_MS);
-  const [cpu, count, seconds] = [
-    cpuOf(pid) - cpuBefore,
-    tokens - tokensBefore,
-    (performance.now() - start) / 1000,
-  ];
-  stop.abort();
-  await Promise.all(slots);
+  const probes: Promise<number>[] = [];
+  for (let at = start; at < start + WINDOW_MS; at += PROBE_EVERY_MS) {
+    await pause(Math.max(0, at - performance.now()));
+    // From when it was due: a client or a router that stands still makes the following ones late, not absent.
+    const asked = probe(client, at, stop.signal);
+    asked.catch(() => undefined); // read below, when all are sent
+    probes.push(asked);
+  }
+  const cpu = cpuOf(pid) - cpuBefore;
+  const count = tokens - tokensBefore;
+  const seconds = (performance.now() - start) / 1000;
+  const patience = new AbortController();
+  try {
+    await Promise.race([Promise.all(probes), pause(PROBE_PATIENCE_MS, undefined, patience)]);
+  } finally {
+    patience.abort();
+    stop.abort();
+    await Promise.all(slots);
+  }
+  const firstTokens = await Promise.all(probes);
   await pause(SETTLE_MS);
   if (failure !== undefined) throw new Error(`a stream failed: ${(failure as Error).message}`);
   if (count === 0) throw new Error('no token came in the window');
@@ -69,6 +69,18 @@ export async function measureStreams(
     tokensPerSecond: count / seconds,
     firstTokens,
   };
+}
+
+/** Milliseconds from `due` to the first token, or to the end of patience. */
+async function probe(client: StreamClient, due: number, signal: AbortSignal): Promise<number> {
+  let first: number | undefined;
+  const took = () => performance.now() - due;
+  await client
+    .stream(1, () => (first ??= took()), signal)
+    .catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+  return first ?? took();
 }
 
 /** Unary requests of one token that the router would answer in a second of CPU time. */
