@@ -10,33 +10,20 @@ import { parseModelConfig } from '../runtime/model/config.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition } from '../runtime/model/partition.ts';
 import { native } from '../runtime/native/index.ts';
-import { modelShape } from './model-shape.ts';
 import { randomWeights } from './random-weights.ts';
 import type { Row } from './results.ts';
+import { MEDIUM_MODEL } from './shapes.ts';
 
 const BLOCK_SIZE = 16;
 const PROMPT = 64;
 const WARM_UP = 8;
 const STEPS = 48;
 
-/** The decoder of TinyLlama-1.1B with the vocabulary of the published model; almost no vision. */
-const SHAPE = modelShape(
-  {
-    hidden_size: 2048,
-    intermediate_size: 5632,
-    num_hidden_layers: 22,
-    num_attention_heads: 32,
-    num_key_value_heads: 4,
-    vocab_size: 64_000,
-  },
-  { hidden_size: 128, intermediate_size: 128, num_attention_heads: 2 },
-);
-
 /** Measures bfloat16 on all cores. */
 export async function benchEngineLoop(): Promise<Row[]> {
   const ops = native();
   ops.setThreads(availableParallelism());
-  const config = parseModelConfig(SHAPE);
+  const config = parseModelConfig(MEDIUM_MODEL);
   const kvBlocks = 16 * Math.ceil((PROMPT + WARM_UP + STEPS + 1) / BLOCK_SIZE);
   const model = new InternVL(ops, config, randomWeights(ops, partition(config, 0, 1, 'bfloat16')), {
     rank: 0,

@@ -1,65 +1,19 @@
 // What the router costs: one router process in front of two simulated replicas (the real scheduler and session protocol, no weights), and
 // many streams through it. Its CPU time comes from the operating system, so nothing in it measures itself.
-import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { credentials } from '@grpc/grpc-js';
 import { InferenceClient, Role, type GenerateRequest } from '../gen/proto/internvl/v1/inference.ts';
+import {
+  cpuSeconds,
+  residentMiB,
+  SIMULATION,
+  startReplica,
+  startRouter,
+  stop,
+  type Server,
+} from './processes.ts';
 import type { Row } from './results.ts';
 
-const MODEL = new URL('../examples/demo-model', import.meta.url).pathname;
-const TICKS_PER_SECOND = 100;
 const TOKENS_PER_STREAM = 400;
-// 10 ms a step whatever the batch: 100 tokens a second and stream.
-const SIMULATION = {
-  stepUs: 10_000,
-  stepUsPerSequence: 0,
-  prefillUsPerToken: 0,
-  maxSequences: 256,
-  kvBlocks: 65_536,
-};
-
-interface Server {
-  readonly child: ChildProcess;
-  readonly address: string;
-}
-
-/** Starts a process and waits for its log line `message`. */
-async function start(file: string, args: readonly string[], message: string): Promise<Server> {
-  const child = spawn(process.execPath, [new URL(file, import.meta.url).pathname, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  // Reading goes on for as long as the process lives: a closed pipe would end it.
-  const lines = createInterface({ input: child.stdout });
-  return await new Promise<Server>((resolve, reject) => {
-    let address = '';
-    lines.on('line', (line) => {
-      const event = JSON.parse(line) as { message?: string; address?: string };
-      if (event.message === 'listening') address = event.address ?? '';
-      if (event.message === message) resolve({ child, address });
-    });
-    lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"`)));
-  });
-}
-
-async function stop({ child }: Server): Promise<void> {
-  if (child.exitCode !== null) return;
-  child.kill('SIGTERM');
-  await once(child, 'exit');
-}
-
-/** User and system CPU seconds of a process so far. */
-function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
-}
-
-function residentMiB(pid: number): number {
-  const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kib) / 1024;
-}
 
 const request = (maxTokens: number): GenerateRequest => ({
   requestId: '',
@@ -98,13 +52,8 @@ export async function benchRouter(): Promise<Row[]> {
   const rows: Row[] = [];
   const servers: Server[] = [];
   try {
-    for (let i = 0; i < 2; i++) {
-      const args = ['--model', MODEL, '--served-name', 'bench', '--rank', '0', '--world-size', '1'];
-      args.push('--listen', '127.0.0.1:0', '--simulate', JSON.stringify(SIMULATION));
-      servers.push(await start('../runtime/main.ts', args, 'serving'));
-    }
-    const replicas = servers.flatMap(({ address }, i) => ['--replica', `r${i}=${address}`]);
-    const router = await start('../router/main.ts', ['--listen', '127.0.0.1:0', ...replicas], 'listening');
+    for (let i = 0; i < 2; i++) servers.push(await startReplica(SIMULATION));
+    const router = await startRouter(servers);
     servers.push(router);
     const pid = router.child.pid as number;
     const client = new InferenceClient(router.address, credentials.createInsecure());

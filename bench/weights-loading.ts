@@ -11,7 +11,7 @@ import { partition } from '../runtime/model/partition.ts';
 import { elements } from '../runtime/model/tensor-plan.ts';
 import { native } from '../runtime/native/index.ts';
 import { FileReaders } from './file-readers.ts';
-import { modelShape } from './model-shape.ts';
+import { modelShape } from './shapes.ts';
 import type { Row } from './results.ts';
 
 const ROUNDS = 7;

@@ -1,0 +1,91 @@
+// One rank of a model of a given shape with random weights, and the forward passes that are measured on it.
+import type { Batch } from '../runtime/engine/batch.ts';
+import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
+import { InternVL } from '../runtime/model/internvl.ts';
+import { partition, type Quantization } from '../runtime/model/partition.ts';
+import { planBytes, type TensorPlan, type WeightDType } from '../runtime/model/tensor-plan.ts';
+import { native } from '../runtime/native/index.ts';
+import { randomWeights } from './random-weights.ts';
+
+const BLOCK_SIZE = 16;
+const KV_BLOCKS = 1200;
+const PIXELS = new Uint8Array(448 * 448 * 3).map((_, i) => (i * 31) % 251);
+
+/** A model to measure: forward passes without scheduler or sockets. */
+export class ModelUnderTest {
+  readonly config: ModelConfig;
+  readonly #dtype: WeightDType;
+  readonly #plans: readonly TensorPlan[];
+  readonly #model: InternVL;
+
+  /** `shape` is a checkpoint's config.json. */
+  constructor(
+    shape: unknown,
+    { dtype, quantization, threads }: { dtype: WeightDType; quantization: Quantization; threads: number },
+  ) {
+    const ops = native();
+    ops.setThreads(threads);
+    this.config = parseModelConfig(shape);
+    this.#dtype = dtype;
+    this.#plans = partition(this.config, 0, 1, dtype, quantization);
+    this.#model = new InternVL(ops, this.config, randomWeights(ops, this.#plans), {
+      rank: 0,
+      worldSize: 1,
+      dtype,
+      kvCache: { blocks: KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
+    });
+  }
+
+  /** A step of `sequences` sequences that have `context` tokens each: what to run, any number of times. */
+  decode(sequences: number, context: number): () => void {
+    const step = batch(sequences, context, 1);
+    return () => void this.#model.forward(step);
+  }
+
+  prefill(tokens: number): () => void {
+    const step = batch(1, 0, tokens);
+    return () => void this.#model.forward(step);
+  }
+
+  encodeImage(): void {
+    this.#model.encodeImage(0, PIXELS);
+    this.#model.freeImage(0);
+  }
+
+  /** What a decode step must read: every language weight but the embedding table, and the keys and values of the context. */
+  decodeBytes(sequences: number, context: number): number {
+    const weights = this.#plans
+      .filter(({ name }) => name.startsWith('language.') && name !== 'language.embedTokens')
+      .reduce((sum, plan) => sum + planBytes(plan), 0);
+    const { numLayers, numKvHeads, headDim } = this.config.llm;
+    const perToken = 2 * numLayers * numKvHeads * headDim * (this.#dtype === 'float32' ? 4 : 2);
+    return weights + sequences * context * perToken;
+  }
+
+  close(): void {
+    this.#model.close();
+  }
+}
+
+/** S sequences that have `computed` tokens each and now compute `count` more. */
+function batch(sequences: number, computed: number, count: number): Batch {
+  const tokens = sequences * count;
+  const maxBlocks = Math.ceil((computed + count) / BLOCK_SIZE);
+  const slotOf = (sequence: number, position: number) => sequence * maxBlocks * BLOCK_SIZE + position;
+  const perToken = (f: (sequence: number, index: number) => number) =>
+    Int32Array.from({ length: tokens }, (_, t) => f(Math.floor(t / count), t % count));
+  return {
+    step: 0,
+    numTokens: tokens,
+    numSequences: sequences,
+    inputIds: perToken((s, i) => 100 + ((s * 31 + i) % 5000)),
+    positions: perToken((_, i) => computed + i),
+    slots: perToken((s, i) => slotOf(s, computed + i)),
+    queryStart: Int32Array.from({ length: sequences + 1 }, (_, s) => s * count),
+    contextLengths: new Int32Array(sequences).fill(computed + count),
+    blockTables: Int32Array.from({ length: sequences * maxBlocks }, (_, i) => i),
+    maxBlocks,
+    logitRows: Int32Array.from({ length: sequences }, (_, s) => (s + 1) * count - 1),
+    imageRows: [],
+  };
+}

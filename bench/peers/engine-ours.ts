@@ -1,0 +1,49 @@
+// Our engine behind the protocol of engine-process.ts.
+import { createInterface } from 'node:readline';
+import type { WeightDType } from '../../runtime/model/tensor-plan.ts';
+import { ModelUnderTest } from '../model-under-test.ts';
+import { MAX_MS, type Command, type Pass, type Reply, type TimedPass } from './engine-process.ts';
+
+let model: ModelUnderTest | undefined;
+
+function run(command: Command): Reply {
+  if (command.op === 'load') {
+    model = new ModelUnderTest(command.shape, {
+      dtype: command.dtype as WeightDType,
+      quantization: command.quantization,
+      threads: command.threads,
+    });
+    return {};
+  }
+  if (model === undefined) throw new Error('nothing is loaded');
+  if (command.op === 'bytes') return { bytes: model.decodeBytes(command.sequences, command.context) };
+  return { seconds: timed(passOf(model, command), command) };
+}
+
+function passOf(model: ModelUnderTest, command: Pass): () => void {
+  if (command.op === 'decode') return model.decode(command.sequences, command.context);
+  if (command.op === 'prefill') return model.prefill(command.tokens);
+  return () => model.encodeImage();
+}
+
+function timed(run: () => void, { times, warmUp }: TimedPass): number[] {
+  if (warmUp) run();
+  const seconds: number[] = [];
+  const end = performance.now() + MAX_MS;
+  while (seconds.length < times && (seconds.length === 0 || performance.now() < end)) {
+    const begin = performance.now();
+    run();
+    seconds.push((performance.now() - begin) / 1000);
+  }
+  return seconds;
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let reply: Reply;
+  try {
+    reply = run(JSON.parse(line) as Command);
+  } catch (error) {
+    reply = { error: (error as Error).message };
+  }
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}

@@ -1,0 +1,87 @@
+// Processes under measurement: started, waited for, and asked of the operating system what they cost, so that nothing in them measures itself.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+
+const TICKS_PER_SECOND = 100;
+const ROUTER = new URL('../router/main.ts', import.meta.url).pathname;
+const RUNTIME = new URL('../runtime/main.ts', import.meta.url).pathname;
+const MODEL = new URL('../examples/demo-model', import.meta.url).pathname;
+
+/** A process of ours; `address` is where it listens. */
+export interface Server {
+  readonly child: ChildProcess;
+  readonly address: string;
+}
+
+/** Options of the runtime's --simulate: a step takes stepUs whatever its batch. */
+export interface Simulation {
+  readonly stepUs: number;
+  readonly stepUsPerSequence: number;
+  readonly prefillUsPerToken: number;
+  readonly maxSequences: number;
+  readonly maxBatchedTokens?: number;
+  readonly kvBlocks: number;
+}
+
+/** 10 ms a step: 100 tokens a second and stream. */
+export const SIMULATION: Simulation = {
+  stepUs: 10_000,
+  stepUsPerSequence: 0,
+  prefillUsPerToken: 0,
+  maxSequences: 256,
+  kvBlocks: 65_536,
+};
+
+/** Starts one of our programs and waits for its log line `message`. */
+export async function startNode(file: string, args: readonly string[], message: string): Promise<Server> {
+  const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // Reading goes on for as long as the process lives: a closed pipe would end it.
+  const lines = createInterface({ input: child.stdout });
+  return await new Promise<Server>((resolve, reject) => {
+    let address = '';
+    let last = 'nothing';
+    lines.on('line', (line) => {
+      last = line;
+      const event = JSON.parse(line) as { message?: string; address?: string };
+      if (event.message === 'listening') address = event.address ?? '';
+      if (event.message === message) resolve({ child, address });
+    });
+    lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"; it said ${last}`)));
+  });
+}
+
+/** A replica with the real scheduler and session protocol and without weights. */
+export async function startReplica(simulation: Simulation): Promise<Server> {
+  const args = ['--model', MODEL, '--served-name', 'bench', '--rank', '0', '--world-size', '1'];
+  args.push('--listen', '127.0.0.1:0', '--simulate', JSON.stringify(simulation));
+  return await startNode(RUNTIME, args, 'serving');
+}
+
+export async function startRouter(
+  replicas: readonly Server[],
+  flags: readonly string[] = [],
+): Promise<Server> {
+  const named = replicas.flatMap(({ address }, i) => ['--replica', `r${i}=${address}`]);
+  return await startNode(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening');
+}
+
+/** Ends a process and waits for its end. */
+export async function stop({ child }: { readonly child: ChildProcess }): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGTERM');
+  await once(child, 'exit');
+}
+
+/** User and system CPU seconds of a process so far. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+export function residentMiB(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib) / 1024;
+}
