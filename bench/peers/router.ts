@@ -17,9 +17,8 @@ const OURS = 'ours';
 
 const ABOUT = `Router processes on one machine with their replicas and their clients. Ours speaks gRPC, tokenizes, detokenizes and batches; the peers
 pass on HTTP and server-sent events, chosen round-robin, the least they can do. CPU time is the router process's own, from the operating system.
-Times to the first token are of streams
-of one token, sent every 50 ms beside the others. Their limit is that of the HTTP replicas without a router; what is above it is the router's (ours has replicas of its own
-kind, with the same steps). Where fewer tokens arrive than ${1000 / STEP_MS} a second and stream, the machine is full, and times to first tokens tell of that.`;
+Times to the first token are of streams of one token, sent every 50 ms beside the others. Their limit is that of the HTTP replicas without a
+router; what is above it is the router's (ours has replicas of its own kind, with the same steps). Where fewer tokens arrive than ${1000 / STEP_MS} a second and stream, the machine is full, and times to first tokens tell of that.`;
 
 /** What is loaded in turn; a pid makes it a router. */
 interface Contender {

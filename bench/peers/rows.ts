@@ -119,7 +119,7 @@ export function peerPage(
   const named = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const busy =
     before > machine.cores / 2
-      ? `\n**Others were at work on this machine (load average ${before.toFixed(1)} on ${machine.cores} cores before the start): threads that wait for each other by spinning, as those of PyTorch and llama.cpp do, suffer most from that, so ratios of ours flatter. Measure again on a machine at rest.**\n`
+      ? `\n**Others were at work on this machine (load average ${before.toFixed(1)} on ${machine.cores} cores before the start): threads that wait for each other by spinning, as those of PyTorch and llama.cpp do, suffer most from that, so ratios of ours flatter; a share above 100 % means that the limit was taken at a busier time. Measure again on a machine at rest.**\n`
       : '';
   return `# Beside others
 
