@@ -2,10 +2,16 @@
 // many streams through it. Its CPU time comes from the operating system, so nothing in it measures itself.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import { credentials } from '@grpc/grpc-js';
-import { InferenceClient, Role, type GenerateRequest } from '../gen/proto/internvl/v1/inference.ts';
+import {
+  InferenceClient,
+  Role,
+  type GenerateRequest,
+  type Part,
+} from '../gen/proto/internvl/v1/inference.ts';
 import type { Row } from './results.ts';
 
 const MODEL = new URL('../examples/demo-model', import.meta.url).pathname;
@@ -20,14 +26,47 @@ const SIMULATION = {
   kvBlocks: 65_536,
 };
 
+// Loaded into a router: tells at each SIGUSR2 how long its event loop was held up since the one before. What counts is the CPU time of the
+// loop's thread from one millisecond's timer to the next, so that other processes on the machine do not.
+const LOOP_TURNS = `
+  const turns = [];
+  let before = 0;
+  setInterval(() => {
+    const { user, system } = process.threadCpuUsage();
+    turns.push((user + system - before) / 1000);
+    before = user + system;
+  }, 1).unref();
+  process.on('SIGUSR2', () => {
+    turns.sort((a, b) => a - b);
+    const p99 = turns[Math.floor(turns.length * 0.99)];
+    console.log(JSON.stringify({ message: 'loop turns', p99, max: turns.at(-1) }));
+    turns.length = 0;
+  });
+`;
+
+interface Event {
+  readonly message?: string;
+  readonly address?: string;
+  readonly p99?: number;
+  readonly max?: number;
+}
+
 interface Server {
   readonly child: ChildProcess;
   readonly address: string;
+  /** Its log. */
+  readonly lines: Interface;
 }
 
 /** Starts a process and waits for its log line `message`. */
-async function start(file: string, args: readonly string[], message: string): Promise<Server> {
-  const child = spawn(process.execPath, [new URL(file, import.meta.url).pathname, ...args], {
+async function start(
+  file: string,
+  args: readonly string[],
+  message: string,
+  nodeArgs: readonly string[] = [],
+): Promise<Server> {
+  const program = new URL(file, import.meta.url).pathname;
+  const child = spawn(process.execPath, [...nodeArgs, program, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   // Reading goes on for as long as the process lives: a closed pipe would end it.
@@ -35,9 +74,9 @@ async function start(file: string, args: readonly string[], message: string): Pr
   return await new Promise<Server>((resolve, reject) => {
     let address = '';
     lines.on('line', (line) => {
-      const event = JSON.parse(line) as { message?: string; address?: string };
+      const event = JSON.parse(line) as Event;
       if (event.message === 'listening') address = event.address ?? '';
-      if (event.message === message) resolve({ child, address });
+      if (event.message === message) resolve({ child, address, lines });
     });
     lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"`)));
   });
@@ -61,10 +100,22 @@ function residentMiB(pid: number): number {
   return Number(kib) / 1024;
 }
 
-const request = (maxTokens: number): GenerateRequest => ({
+/** The turns of the loop of a router with LOOP_TURNS since this was last asked, in milliseconds. */
+async function loopTurns({ child, lines }: Server): Promise<{ readonly p99: number; readonly max: number }> {
+  child.kill('SIGUSR2');
+  for (;;) {
+    const [line] = (await once(lines, 'line')) as [string];
+    const { p99, max } = JSON.parse(line) as Event;
+    if (p99 !== undefined && max !== undefined) return { p99, max };
+  }
+}
+
+const question: Part = { part: { $case: 'text', value: 'How many shapes are there?' } };
+
+const request = (maxTokens: number, parts: readonly Part[] = [question]): GenerateRequest => ({
   requestId: '',
   model: '',
-  messages: [{ role: Role.USER, parts: [{ part: { $case: 'text', value: 'How many shapes are there?' } }] }],
+  messages: [{ role: Role.USER, parts: [...parts] }],
   sampling: { maxTokens, temperature: 0, stop: [], stopTokenIds: [], ignoreEos: true },
   output: undefined,
   priority: 0,
@@ -147,8 +198,77 @@ export async function benchRouter(): Promise<Row[]> {
       value: (1e6 * (cpuSeconds(pid) - before)) / requests,
     });
     client.close();
+    rows.push(...(await benchLoop(replicas)));
     return rows;
   } finally {
     await Promise.all(servers.map(stop));
   }
+}
+
+/** How long one router keeps its streams waiting: while it is busy, and while large pictures pass. */
+async function benchLoop(replicas: readonly string[]): Promise<Row[]> {
+  const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(LOOP_TURNS)}`];
+  const router = await start(
+    '../router/main.ts',
+    ['--listen', '127.0.0.1:0', ...replicas],
+    'listening',
+    nodeArgs,
+  );
+  const client = new InferenceClient(router.address, credentials.createInsecure());
+  try {
+    await ready(client);
+    const streams = (count: number): Promise<unknown> =>
+      Promise.all(Array.from({ length: count }, () => stream(client, TOKENS_PER_STREAM)));
+    await streams(256);
+    await loopTurns(router);
+    await streams(256);
+    const busy = await loopTurns(router);
+    const picture = (): Promise<void> =>
+      new Promise((resolve) => {
+        const image: Part = {
+          part: { $case: 'image', value: { source: { $case: 'data', value: bitmap() } } },
+        };
+        // Whether the replica can show it to a model does not matter here.
+        client.generateOnce(request(1, [question, image]), () => resolve());
+      });
+    await picture();
+    await loopTurns(router);
+    const others = streams(16);
+    for (let i = 0; i < 5; i++) await picture();
+    await others;
+    const pictures = await loopTurns(router);
+    return [
+      {
+        metric: 'router, event loop held up, CPU time, p99',
+        shape: '256 streams',
+        unit: 'ms',
+        value: busy.p99,
+      },
+      {
+        metric: 'router, event loop held up, CPU time, at most',
+        shape: '16 streams, 5 pictures of 20 MB',
+        unit: 'ms',
+        value: pictures.max,
+      },
+    ];
+  } finally {
+    client.close();
+    await stop(router);
+  }
+}
+
+/** A BMP file of 20 MB. */
+function bitmap(): Buffer {
+  const [width, height, header] = [2560, 2600, 54];
+  const file = randomBytes(header + width * height * 3);
+  file.fill(0, 0, header);
+  file.write('BM');
+  file.writeUInt32LE(file.length, 2);
+  file.writeUInt32LE(header, 10);
+  file.writeUInt32LE(40, 14);
+  file.writeInt32LE(width, 18);
+  file.writeInt32LE(height, 22);
+  file.writeUInt16LE(1, 26);
+  file.writeUInt16LE(24, 28);
+  return file;
 }
