@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 
 const TICKS_PER_SECOND = 100;
 const ROUTER = new URL('../router/main.ts', import.meta.url).pathname;
@@ -13,6 +13,8 @@ const MODEL = new URL('../examples/demo-model', import.meta.url).pathname;
 export interface Server {
   readonly child: ChildProcess;
   readonly address: string;
+  /** Its log. */
+  readonly lines: Interface;
 }
 
 /** Options of the runtime's --simulate: a step takes stepUs whatever its batch. */
@@ -35,8 +37,15 @@ export const SIMULATION: Simulation = {
 };
 
 /** Starts one of our programs and waits for its log line `message`. */
-export async function startNode(file: string, args: readonly string[], message: string): Promise<Server> {
-  const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function startNode(
+  file: string,
+  args: readonly string[],
+  message: string,
+  nodeArgs: readonly string[] = [],
+): Promise<Server> {
+  const child = spawn(process.execPath, [...nodeArgs, file, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   // Reading goes on for as long as the process lives: a closed pipe would end it.
   const lines = createInterface({ input: child.stdout });
   return await new Promise<Server>((resolve, reject) => {
@@ -46,7 +55,7 @@ export async function startNode(file: string, args: readonly string[], message: 
       last = line;
       const event = JSON.parse(line) as { message?: string; address?: string };
       if (event.message === 'listening') address = event.address ?? '';
-      if (event.message === message) resolve({ child, address });
+      if (event.message === message) resolve({ child, address, lines });
     });
     lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"; it said ${last}`)));
   });
@@ -62,9 +71,10 @@ export async function startReplica(simulation: Simulation): Promise<Server> {
 export async function startRouter(
   replicas: readonly Server[],
   flags: readonly string[] = [],
+  nodeArgs: readonly string[] = [],
 ): Promise<Server> {
   const named = replicas.flatMap(({ address }, i) => ['--replica', `r${i}=${address}`]);
-  return await startNode(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening');
+  return await startNode(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening', nodeArgs);
 }
 
 /** Ends a process and waits for its end. */

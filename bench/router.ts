@@ -1,7 +1,14 @@
 // What the router costs: one router process in front of two simulated replicas (the real scheduler and session protocol, no weights), and
 // many streams through it. Its CPU time comes from the operating system, so nothing in it measures itself.
+import { randomBytes } from 'node:crypto';
 import { credentials } from '@grpc/grpc-js';
-import { InferenceClient, Role, type GenerateRequest } from '../gen/proto/internvl/v1/inference.ts';
+import {
+  InferenceClient,
+  Role,
+  type GenerateRequest,
+  type Part,
+} from '../gen/proto/internvl/v1/inference.ts';
+import { LOOP_TURNS, loopTurns } from './event-loop.ts';
 import {
   cpuSeconds,
   residentMiB,
@@ -15,10 +22,12 @@ import type { Row } from './results.ts';
 
 const TOKENS_PER_STREAM = 400;
 
-const request = (maxTokens: number): GenerateRequest => ({
+const question: Part = { part: { $case: 'text', value: 'How many shapes are there?' } };
+
+const request = (maxTokens: number, parts: readonly Part[] = [question]): GenerateRequest => ({
   requestId: '',
   model: '',
-  messages: [{ role: Role.USER, parts: [{ part: { $case: 'text', value: 'How many shapes are there?' } }] }],
+  messages: [{ role: Role.USER, parts: [...parts] }],
   sampling: { maxTokens, temperature: 0, stop: [], stopTokenIds: [], ignoreEos: true },
   output: undefined,
   priority: 0,
@@ -52,8 +61,9 @@ export async function benchRouter(): Promise<Row[]> {
   const rows: Row[] = [];
   const servers: Server[] = [];
   try {
-    for (let i = 0; i < 2; i++) servers.push(await startReplica(SIMULATION));
-    const router = await startRouter(servers);
+    const replicas = [await startReplica(SIMULATION), await startReplica(SIMULATION)];
+    servers.push(...replicas);
+    const router = await startRouter(replicas);
     servers.push(router);
     const pid = router.child.pid as number;
     const client = new InferenceClient(router.address, credentials.createInsecure());
@@ -96,8 +106,72 @@ export async function benchRouter(): Promise<Row[]> {
       value: (1e6 * (cpuSeconds(pid) - before)) / requests,
     });
     client.close();
+    rows.push(...(await benchLoop(replicas)));
     return rows;
   } finally {
     await Promise.all(servers.map(stop));
   }
+}
+
+/** How long one router keeps its streams waiting: while it is busy, and while large pictures pass. */
+async function benchLoop(replicas: readonly Server[]): Promise<Row[]> {
+  const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(LOOP_TURNS)}`];
+  const router = await startRouter(replicas, [], nodeArgs);
+  const client = new InferenceClient(router.address, credentials.createInsecure());
+  try {
+    await ready(client);
+    const streams = (count: number): Promise<unknown> =>
+      Promise.all(Array.from({ length: count }, () => stream(client, TOKENS_PER_STREAM)));
+    await streams(256);
+    await loopTurns(router);
+    await streams(256);
+    const busy = await loopTurns(router);
+    const picture = (): Promise<void> =>
+      new Promise((resolve) => {
+        const image: Part = {
+          part: { $case: 'image', value: { source: { $case: 'data', value: bitmap() } } },
+        };
+        // Whether the replica can show it to a model does not matter here.
+        client.generateOnce(request(1, [question, image]), () => resolve());
+      });
+    await picture();
+    await loopTurns(router);
+    const others = streams(16);
+    for (let i = 0; i < 5; i++) await picture();
+    await others;
+    const pictures = await loopTurns(router);
+    return [
+      {
+        metric: 'router, event loop held up, CPU time, p99',
+        shape: '256 streams',
+        unit: 'ms',
+        value: busy.p99,
+      },
+      {
+        metric: 'router, event loop held up, CPU time, at most',
+        shape: '16 streams, 5 pictures of 20 MB',
+        unit: 'ms',
+        value: pictures.max,
+      },
+    ];
+  } finally {
+    client.close();
+    await stop(router);
+  }
+}
+
+/** A BMP file of 20 MB. */
+function bitmap(): Buffer {
+  const [width, height, header] = [2560, 2600, 54];
+  const file = randomBytes(header + width * height * 3);
+  file.fill(0, 0, header);
+  file.write('BM');
+  file.writeUInt32LE(file.length, 2);
+  file.writeUInt32LE(header, 10);
+  file.writeUInt32LE(40, 14);
+  file.writeInt32LE(width, 18);
+  file.writeInt32LE(height, 22);
+  file.writeUInt16LE(1, 26);
+  file.writeUInt16LE(24, 28);
+  return file;
 }
