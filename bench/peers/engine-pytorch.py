@@ -133,7 +133,7 @@ def timed(run, times, warm_up):
 
 
 class Engine:
-    def load(self, shape, dtype, threads):
+    def load(self, shape, dtype, threads, **_):
         torch.set_num_threads(threads)
         self.decoder = Decoder(shape["llm_config"], getattr(torch, dtype))
         self.vision = Vision(shape, getattr(torch, dtype))

@@ -1,5 +1,6 @@
 // One rank of a tensor-parallel group in its own process: follows the orders that its parent sends over IPC.
 
+import type { Quantization } from '../../../runtime/model/partition.ts';
 import type { WeightDType } from '../../../runtime/model/tensor-plan.ts';
 import { native } from '../../../runtime/native/index.ts';
 import { readUint8Npy } from '../../support/npy.ts';
@@ -12,6 +13,7 @@ export interface RankOptions {
   readonly rank: number;
   readonly worldSize: number;
   readonly dtype: WeightDType;
+  readonly quantization?: Quantization;
 }
 
 /** A greedy run. Ranks > 0 get zeros for ids and no pixels: they must come from rank 0. */
@@ -40,10 +42,10 @@ export type FromRank =
 const COLLECTIVE_TIMEOUT_MS = 30_000;
 
 function main(options: RankOptions): void {
-  const { checkpoint, rank, worldSize, dtype } = options;
+  const { checkpoint, rank, worldSize, dtype, quantization = 'none' } = options;
   const ops = native();
   ops.setThreads(1);
-  const model = loadTestModel(checkpoint, { dtype, rank, worldSize });
+  const model = loadTestModel(checkpoint, { dtype, quantization, rank, worldSize });
   const session = new ModelSession(model);
   const send = (message: FromRank) => process.send?.(message);
 

@@ -36,29 +36,40 @@ describe.each([
 });
 
 describe.each([
-  ['tiny', 2],
-  ['small-tp', 4],
-] as const)('%s over %i processes in bfloat16', (name, worldSize) => {
-  it.each(['img_p1_what', 'img_p2_zh'])(
-    'keeps the logits of %s as close as one process does',
-    async (caseName) => {
-      const golden = readGolden(name);
-      const reference =
-        golden.tensors(caseName).find((tensor) => tensor.name === 'logits_last')?.data ?? new Float32Array();
-      const group = await RankGroup.start({ checkpoint: golden.checkpoint, worldSize, dtype: 'bfloat16' });
-      try {
-        const { logits } = await group.generate(requestOf(golden, caseName, 1, 512));
-        const [found = new Float32Array()] = logits;
-        const largest = Math.max(...reference.map((value, i) => Math.abs((found[i] ?? NaN) - value)));
-        // the bounds of bfloat16.test.ts
-        expect(largest).toBeGreaterThan(0);
-        expect(largest).toBeLessThan(1.25 * golden.bfloat16Difference);
-      } finally {
-        group.stop();
-      }
-    },
-  );
-});
+  ['tiny', 2, 'bfloat16', 'none', 1.25],
+  ['small-tp', 4, 'bfloat16', 'none', 1.25],
+  ['tiny', 2, 'float32', 'int8', 2.8],
+  ['small-tp', 4, 'float32', 'int8', 2.8],
+] as const)(
+  '%s over %i processes in %s, quantization %s',
+  (name, worldSize, dtype, quantization, furthest) => {
+    it.each(['img_p1_what', 'img_p2_zh'])(
+      'keeps the logits of %s as close as one process does',
+      async (caseName) => {
+        const golden = readGolden(name);
+        const reference =
+          golden.tensors(caseName).find((tensor) => tensor.name === 'logits_last')?.data ??
+          new Float32Array();
+        const group = await RankGroup.start({
+          checkpoint: golden.checkpoint,
+          worldSize,
+          dtype,
+          quantization,
+        });
+        try {
+          const { logits } = await group.generate(requestOf(golden, caseName, 1, 512));
+          const [found = new Float32Array()] = logits;
+          const largest = Math.max(...reference.map((value, i) => Math.abs((found[i] ?? NaN) - value)));
+          // the bounds of reduced-precision.test.ts
+          expect(largest).toBeGreaterThan(0);
+          expect(largest).toBeLessThan(furthest * golden.bfloat16Difference);
+        } finally {
+          group.stop();
+        }
+      },
+    );
+  },
+);
 
 function requestOf(golden: Golden, caseName: string, steps: number, chunk: number): RankRequest {
   const { ids, picture } = golden.run(caseName);
