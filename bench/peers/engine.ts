@@ -97,7 +97,8 @@ export async function compareEngines(options: EngineOptions): Promise<Comparison
 const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyTorch: a decoder and a vision layer in eager mode
 (\`bench/peers/engine-pytorch.py\`). llama.cpp: \`llama_decode\` with flash attention on a GGUF file of the same shape, its keys and values in float16.
 The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth.
-At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind.`;
+At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer llama.cpp computes the MLP only for rows whose
+logits are wanted: of a model of one layer it leaves out most of the prefill, of the 40B with its 60 layers about 1 %.`;
 
 async function runStage(
   stage: Stage,
