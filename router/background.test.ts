@@ -65,6 +65,17 @@ describe('Background', () => {
     await background.hash(new Uint8Array(600));
   });
 
+  it('tokenizes with the right tokenizer after a prompt of another model was too much', async () => {
+    background = new Background(1000);
+    const [first, second] = [served(4), served(16)];
+    for (const model of [first, second]) {
+      await expect(background.prompt(model, chat('x'.repeat(2000)))).rejects.toMatchObject({
+        code: status.RESOURCE_EXHAUSTED,
+      });
+      expect(await background.prompt(model, chat('one'))).toEqual(model.prompt(chat('one')));
+    }
+  });
+
   it('ends what is under way when its thread ends, and starts another one', async () => {
     background = new Background(1 << 24);
     const model = served(4);

@@ -57,8 +57,10 @@ export class Background {
     const { files, promptModel } = model;
     const bytes = chat.messages.reduce((sum, { text }) => sum + text.length, 0);
     const tokenizer = model === this.#model ? {} : { files };
+    const running = this.#run({ kind: 'prompt', chat, promptModel, ...tokenizer }, bytes, []);
+    // Only now: a job that is refused takes no tokenizer to the thread.
     this.#model = model;
-    const answer = await this.#run({ kind: 'prompt', chat, promptModel, ...tokenizer }, bytes, []);
+    const answer = await running;
     if (answer.kind === 'refused') throw new PromptError(answer.code, answer.message);
     if (answer.kind !== 'prompt') throw new Error(`the thread answered ${answer.kind} to prompt`);
     return answer.prompt;
