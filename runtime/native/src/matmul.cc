@@ -210,12 +210,14 @@ void Matmul::Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, co
   const float* wide = kFloat ? AsFloat32(x, scratch) : nullptr;
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
   const int64_t rows = x.rows(), k = x.cols(), n = out.cols(), most = std::min(kTile, n);
-  F* factors = scratch.Get<F>(most * k);
+  const bool stored = weight.dtype == DType::kFloat32;  // as float32 is multiplied: nothing to widen
+  F* tile = stored ? nullptr : scratch.Get<F>(most * k);
   float* sums = scratch.Get<float>(rows * most);
   for (int64_t first = 0; first < n; first += kTile) {
     const int64_t count = std::min(kTile, n - first);
+    F* factors = stored ? weight.row<F>(first) : tile;
     WithWeight(weight.dtype, [&]<typename W>(W*) {
-      if constexpr (kFloat || std::is_same_v<W, int8_t>) {
+      if constexpr (std::is_same_v<W, int8_t> || (kFloat && std::is_same_v<W, BFloat16>)) {
         ParallelFor(count, count * k,
                     [&](int64_t r, int) { Widen(weight.row<W>(first + r), factors + r * k, k); });
       }

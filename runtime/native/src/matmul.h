@@ -38,7 +38,7 @@ class Matmul {
   void FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
-  /// Widens the weight a tile at a time to F, float or BFloat16, which a float32 weight must not be.
+  /// Widens the weight a tile at a time to F: any weight to float, an int8 one also to BFloat16.
   template <typename F>
   void Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   Product& Find(const Shape& shape);

@@ -2,8 +2,8 @@
 #include <cstring>
 
 #include "operations.h"
-#include "quantized_rows.h"
 #include "parallel.h"
+#include "quantized_rows.h"
 #include "row_math.h"
 
 namespace internvl {

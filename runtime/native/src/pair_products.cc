@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cpu.h"
+#include "row_products.h"
 
 #if defined(__x86_64__)
 // The headers of GCC 12 leave the unused operand of some intrinsics unset on purpose, and warn of it.
@@ -24,7 +25,6 @@ namespace {
 constexpr int64_t kLanes = 32;  // elements of one vector
 constexpr int kMostRows = 8;
 constexpr int64_t kAhead = 2;  // blocks of weight rows
-constexpr int64_t kShortRow = 1536;
 
 PAIR_INLINE __m512bh Load(const BFloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
 

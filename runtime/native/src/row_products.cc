@@ -97,10 +97,6 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
 }
 #endif
 
-// A processor foresees reads up to the end of a page: rows shorter than that are read one after the other, as
-// one stream.
-constexpr int64_t kShortRow = 1536;
-
 template <int kRows, typename W>
 HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride, int64_t weights, float* out,
                          int64_t out_stride) {
