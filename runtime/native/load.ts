@@ -15,14 +15,17 @@ function findAddon(): string | undefined {
   return undefined;
 }
 
+/** About 40 µs of looking out for work: from one operation of a step to the next it is a few, and waking a thread that sleeps costs 20 to 50. */
+const SPINS = '4000';
+
 /**
- * Lets idle OpenMP threads sleep instead of spin, unless the environment says otherwise: several ranks may share the cores. OpenMP reads the
- * process's environment once, when the addon is loaded first. A worker thread's `process.env` is a copy, so the main
- * thread must have called this by then (or have started the worker with SHARE_ENV).
+ * Lets idle OpenMP threads sleep soon, unless the environment says otherwise: several ranks may share the cores. Where a process has more
+ * threads than cores, they sleep at once. OpenMP reads the process's environment once, when the addon is loaded first. A worker thread's
+ * `process.env` is a copy, so the main thread must have called this by then (or have started the worker with SHARE_ENV).
  */
 export function setThreadWaitPolicy(): void {
   process.env['OMP_WAIT_POLICY'] ??= 'PASSIVE';
-  process.env['GOMP_SPINCOUNT'] ??= '0';
+  process.env['GOMP_SPINCOUNT'] ??= SPINS;
 }
 
 /** Errors that native code throws by name become the class of that name. */
