@@ -1,7 +1,9 @@
 // Causal attention over the paged cache. A sequence with few query rows (decode) reads its keys and values
-// where they lie; one with many (prefill) gathers them tile by tile into float32 and multiplies matrices.
+// where they lie; one with many (prefill) gathers them tile by tile and multiplies matrices, in bfloat16
+// pairs where the processor has products for them, in float32 elsewhere.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "operations.h"
@@ -70,9 +72,47 @@ void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
   }
 }
 
+/// The same in bfloat16 pairs.
+void AttendTileInPairs(const Pages& pages, const Piece& piece, float* memory) {
+  const int64_t dim = pages.dim, group = pages.group(), rows = piece.count * group;
+  const int64_t column = piece.kv_head * dim, first_row = pages.query_start[piece.sequence] + piece.first;
+  const int64_t position =
+      pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + piece.first;
+  BFloat16* q = reinterpret_cast<BFloat16*>(memory);  // [count * group, dim], the heads of a row together
+  BFloat16* k = q + kTileQueries * group * dim;
+  BFloat16* v = k + kTileKeys * dim;
+  float* const rest = memory + (kTileQueries * group / 2 + kTileKeys) * dim;
+  SoftmaxTile tile(rest, kTileQueries * group, kTileKeys, dim);
+  const PairedFactors factors(rest + SoftmaxTile::Floats(kTileQueries * group, kTileKeys, dim), kTileKeys,
+                              dim);
+  tile.Reset(rows, dim);
+  const auto row_bytes = static_cast<size_t>(dim) * sizeof(BFloat16);
+  for (int64_t i = 0; i < piece.count; ++i) {
+    std::memcpy(q + i * group * dim, pages.qkv.row<BFloat16>(first_row + i) + piece.kv_head * group * dim,
+                static_cast<size_t>(group) * row_bytes);
+  }
+  const int64_t end = position + piece.count;
+  for (int64_t start = 0; start < end; start += kTileKeys) {
+    const int64_t keys = std::min(kTileKeys, end - start);
+    for (int64_t i = 0; i < keys; ++i) {
+      const int64_t slot = pages.slot(piece.sequence, start + i);
+      std::memcpy(k + i * dim, pages.k_cache.row<BFloat16>(slot) + column, row_bytes);
+      std::memcpy(v + i * dim, pages.v_cache.row<BFloat16>(slot) + column, row_bytes);
+    }
+    tile.AddPairs(factors, q, dim, rows, k, v, dim, keys, dim, pages.scale,
+                  [&](int64_t row) { return position + row / group + 1 - start; });
+  }
+  tile.Finish(rows, dim);
+  for (int64_t i = 0; i < piece.count; ++i) {
+    Narrow(tile.output + i * group * dim,
+           pages.out.row<BFloat16>(first_row + i) + piece.kv_head * group * dim, group * dim);
+  }
+}
+
 int64_t TileFloats(const Pages& pages) {
   const int64_t rows = kTileQueries * pages.group();
-  return rows * pages.dim + 2 * kTileKeys * pages.dim + SoftmaxTile::Floats(rows, kTileKeys, pages.dim);
+  return rows * pages.dim + 2 * kTileKeys * pages.dim + SoftmaxTile::Floats(rows, kTileKeys, pages.dim) +
+         PairedFactors::Floats(rows, kTileKeys, pages.dim);
 }
 
 /// Calls f(slot of the first key, offset from `start`, count) for the runs of [start, start + keys) that lie
@@ -216,12 +256,15 @@ Napi::Value PagedAttention(const Call& call) {
   Scratch scratch(call.environment.tensors.arena());
   const int64_t per_thread = std::max(TileFloats(pages), RowFloats(pages));
   float* memory = scratch.Get<float>(MaxThreads() * per_thread);
-  const bool in_pairs = pages.qkv.dtype == DType::kBFloat16 && HasPairRows() && pages.dim % kMixWidth == 0;
+  const bool in_pairs = pages.qkv.dtype == DType::kBFloat16 && HasPairRows() && pages.dim % kMixWidth == 0 &&
+                        pages.dim % kPairLength == 0;
   WithElement(pages.qkv.dtype, [&]<typename T>(T*) {
     ParallelForUneven(static_cast<int64_t>(pieces.size()), work, [&](int64_t index, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(index)];
       float* mine = memory + thread * per_thread;
-      if (piece.count > kDecodeQueries) return AttendTile<T>(pages, piece, mine);
+      if (piece.count > kDecodeQueries) {
+        return in_pairs ? AttendTileInPairs(pages, piece, mine) : AttendTile<T>(pages, piece, mine);
+      }
       for (int64_t i = 0; i < piece.count; ++i) {
         if (in_pairs) {
           AttendRowInPairs(pages, piece, piece.first + i, mine);

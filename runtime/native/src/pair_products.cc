@@ -5,22 +5,13 @@
 #include <type_traits>
 
 #include "cpu.h"
+#include "pair_target.h"
 #include "row_products.h"
-
-#if defined(__x86_64__)
-// The headers of GCC 12 leave the unused operand of some intrinsics unset on purpose, and warn of it.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#endif
 
 namespace internvl {
 
 #if defined(__x86_64__)
 namespace {
-
-#define PAIR_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define PAIR_INLINE PAIR_TARGET __attribute__((always_inline)) inline
 
 constexpr int64_t kLanes = 32;  // elements of one vector
 constexpr int kMostRows = 8;
@@ -132,12 +123,7 @@ void Rows(const BFloat16* x, int64_t rows, int64_t k, const W* w, int64_t w_stri
 template <int kRows>
 PAIR_TARGET void MixBlock(const BFloat16* p, int64_t p_stride, const BFloat16* v, int64_t v_stride,
                           int64_t count, int64_t width, float* out) {
-  // Element i of the first row, element i of the second one (from 32 on), element i + 1 ...
-  const __m512i low = _mm512_add_epi32(
-      _mm512_set1_epi32(32 << 16),
-      _mm512_mullo_epi32(_mm512_set1_epi32(0x00010001),
-                         _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)));
-  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(0x00100010));
+  const PairOrder order = InPairs();
   __m512 left[kRows], right[kRows];
   for (int t = 0; t < kRows; ++t) {
     left[t] = _mm512_loadu_ps(out + t * width);
@@ -148,8 +134,8 @@ PAIR_TARGET void MixBlock(const BFloat16* p, int64_t p_stride, const BFloat16* v
     const __m512i even = _mm512_loadu_si512(first);
     const bool alone = i + 1 == count;
     const __m512i odd = alone ? _mm512_setzero_si512() : _mm512_loadu_si512(first + v_stride);
-    const __m512bh l = (__m512bh)_mm512_permutex2var_epi16(even, low, odd);
-    const __m512bh r = (__m512bh)_mm512_permutex2var_epi16(even, high, odd);
+    const __m512bh l = (__m512bh)_mm512_permutex2var_epi16(even, order.low, odd);
+    const __m512bh r = (__m512bh)_mm512_permutex2var_epi16(even, order.high, odd);
     for (int t = 0; t < kRows; ++t) {
       int32_t pair = p[t * p_stride + i].bits;
       if (!alone) std::memcpy(&pair, p + t * p_stride + i, sizeof(pair));

@@ -2,9 +2,29 @@
 // flash attention.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
+#include "pair_tiles.h"
+#include "row_math.h"
+#include "tensor.h"
+
 namespace internvl {
+
+/// What a tile takes beside its SoftmaxTile when it is done in bfloat16 pairs.
+struct PairedFactors {
+  BFloat16* keys;     // in pairs, [dim / 2][keys][2]
+  BFloat16* values;   // in pairs, [keys / 2][dim][2]
+  BFloat16* weights;  // [queries, keys]
+
+  static int64_t Floats(int64_t queries, int64_t keys, int64_t dim) {
+    return keys * dim + queries * keys / 2;
+  }
+  PairedFactors(float* memory, int64_t keys, int64_t dim)
+      : keys(reinterpret_cast<BFloat16*>(memory)),
+        values(this->keys + keys * dim),
+        weights(values + keys * dim) {}
+};
 
 /// Float32 working memory for tiles of up to `queries` x `keys`.
 struct SoftmaxTile {
@@ -26,6 +46,27 @@ struct SoftmaxTile {
     Scores(q, q_stride, queries, k, kv_stride, keys, dim, scale);
     for (int64_t i = 0; i < queries; ++i) Absorb(i, keys, visible(i), dim);
     Accumulate(queries, v, kv_stride, keys, dim);
+  }
+
+  /// The same in bfloat16 pairs: weights are rounded to bfloat16 before they meet the values, as the
+  /// published model's attention does. keys is at most what the tile was made for, a multiple of
+  /// kPairColumns; dim is a multiple of kPairLength.
+  template <typename Visible>
+  void AddPairs(const PairedFactors& factors, const BFloat16* q, int64_t q_stride, int64_t queries,
+                const BFloat16* k, const BFloat16* v, int64_t kv_stride, int64_t keys, int64_t dim,
+                float scale, Visible&& visible) {
+    const int64_t columns = (keys + kPairColumns - 1) / kPairColumns * kPairColumns;
+    PairsOfColumns(k, kv_stride, keys, dim, factors.keys, columns);
+    PairsOfRows(v, kv_stride, keys, dim, factors.values, columns);
+    PairTile(q, queries, q_stride, dim, factors.keys, columns, scores, columns, false);
+    for (int64_t i = 0; i < queries; ++i) {
+      float* const row = scores + i * columns;
+      const int64_t seen = std::clamp<int64_t>(visible(i), 0, keys);
+      AffineRow(scale, 0.0f, row, seen);
+      Absorb(i, columns, seen, dim);
+      Narrow(row, factors.weights + i * columns, columns);
+    }
+    PairTile(factors.weights, queries, columns, columns, factors.values, dim, output, dim, true);
   }
 
   /// Turns a query's scores [keys] into weights (0 from `visible` on) and scales what it has so far to the
