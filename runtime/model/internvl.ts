@@ -93,9 +93,9 @@ export class InternVL implements Model {
       const x = this.#language.embed(batch.inputIds); // [T, H]
       this.#mergeImages(x, batch);
       taps?.('merged', x);
-      this.#language.decode(x, batch); // [T, H]
+      const hidden = this.#language.decode(x, batch); // [L, H]
       const wanted = batch.logitRows.length;
-      const logits = wanted > 0 ? this.#language.logits(x, batch.logitRows) : undefined; // [L, tp * ceil(V / tp)]
+      const logits = wanted > 0 ? this.#language.logits(hidden) : undefined; // [L, tp * ceil(V / tp)]
       return rank === 0 ? this.#readLogits(logits, wanted) : undefined;
     } finally {
       native.release(mark);

@@ -52,67 +52,96 @@ export class LlamaDecoder {
     return x;
   }
 
-  /** Runs the layers over x [T, H] in place and stores the keys and values of its tokens. */
-  decode(x: Tensor, batch: Batch): void {
-    const { native, progress, taps } = this.#context;
-    for (const [i, layer] of this.#layers.entries()) {
+  /**
+   * Runs the layers over x [T, H] in place and stores the keys and values of its tokens. Returns the hidden states [L, H] of the rows whose
+   * logits are wanted, in the arena: of the last layer, other rows need no more than their keys and values.
+   */
+  decode(x: Tensor, batch: Batch): Tensor {
+    const { native } = this.#context;
+    const last = this.#layers.length - 1;
+    for (const [i, layer] of this.#layers.slice(0, last).entries()) {
       const mark = native.mark();
-      this.#attention(x, i, layer, batch);
-      this.#mlp(x, layer);
+      const qkv = this.#keysAndValues(x, i, layer, batch); // [T, (Q + 2 KV) * D]
+      this.#addAttention(x, this.#attention(qkv, i, batch), layer);
+      this.#addMlp(x, layer);
       native.release(mark);
-      taps?.(`llm_layer_${i}`, x);
-      progress?.();
+      this.#done(i, x);
     }
+    const layer = this.#layers[last] as DecoderLayer;
+    const qkv = this.#keysAndValues(x, last, layer, batch); // [T, (Q + 2 KV) * D]
+    const wanted = native.gatherRows(x, batch.logitRows); // [L, H]
+    if (batch.logitRows.length > 0) {
+      const a = this.#attention(qkv, last, batch); // [T, Q * D]
+      this.#addAttention(wanted, native.gatherRows(a, batch.logitRows), layer);
+      this.#addMlp(wanted, layer);
+    }
+    this.#done(last, wanted);
+    return wanted;
   }
 
-  /** Hidden states x [T, H] -> float32 logits [L, tp * ceil(V / tp)] of the given rows, in the arena. */
-  logits(x: Tensor, rows: Int32Array): Tensor {
+  /** Hidden states x [L, H] -> float32 logits [L, tp * ceil(V / tp)], in the arena. */
+  logits(x: Tensor): Tensor {
     const { native, taps } = this.#context;
-    const wanted = native.gatherRows(x, rows); // [L, H]
-    const h = native.rmsNorm(wanted, this.#norm, this.#config.rmsNormEps); // [L, H]
+    const h = native.rmsNorm(x, this.#norm, this.#config.rmsNormEps); // [L, H]
     taps?.('llm_norm', h);
     const local = native.linear(h, this.#lmHead, null, 'float32'); // [L, ceil(V / tp)]
     return native.allGatherColumns(local); // [L, tp * ceil(V / tp)]
   }
 
-  /** x += oProj(attention(inputLayernorm(x))), x [T, H] */
-  #attention(x: Tensor, index: number, layer: DecoderLayer, batch: Batch): void {
+  /** x [T, H] -> queries, keys and values [T, (Q + 2 KV) * D] at their positions; keys and values are in the cache then. */
+  #keysAndValues(x: Tensor, index: number, layer: DecoderLayer, batch: Batch): Tensor {
     const { native, dtype } = this.#context;
     const { headDim, rmsNormEps } = this.#config;
-    const { keys, values, rotary, blockSize } = this.#cache;
+    const { keys, values, rotary } = this.#cache;
     const k = keys[index] as Tensor; // [blocks * blockSize, KV * D]
     const v = values[index] as Tensor; // [blocks * blockSize, KV * D]
-    const heads = this.#numHeads;
-    const kvHeads = this.#numKvHeads;
     const h = native.rmsNorm(x, layer.inputLayernorm, rmsNormEps); // [T, H]
     const qkv = native.linear(h, layer.qkvProj, null, dtype); // [T, (Q + 2 KV) * D]
-    native.ropeAndStoreKv(qkv, batch.positions, batch.slots, rotary, k, v, heads, kvHeads, headDim);
-    const a = native.pagedAttention(
+    const { positions, slots } = batch;
+    native.ropeAndStoreKv(qkv, positions, slots, rotary, k, v, this.#numHeads, this.#numKvHeads, headDim);
+    return qkv;
+  }
+
+  /** qkv [T, (Q + 2 KV) * D] -> what its queries get from the cache [T, Q * D]. */
+  #attention(qkv: Tensor, index: number, batch: Batch): Tensor {
+    const { keys, values, blockSize } = this.#cache;
+    const { headDim } = this.#config;
+    return this.#context.native.pagedAttention(
       qkv,
-      k,
-      v,
+      keys[index] as Tensor, // [blocks * blockSize, KV * D]
+      values[index] as Tensor, // [blocks * blockSize, KV * D]
       batch.queryStart,
       batch.contextLengths,
       batch.blockTables,
       batch.maxBlocks,
       blockSize,
-      heads,
-      kvHeads,
+      this.#numHeads,
+      this.#numKvHeads,
       headDim,
       1 / Math.sqrt(headDim),
     ); // [T, Q * D]
-    const y = rowParallelLinear(this.#context, a, layer.oProj, null); // [T, H]
+  }
+
+  /** x += oProj(a), x [N, H], a [N, Q * D] */
+  #addAttention(x: Tensor, a: Tensor, layer: DecoderLayer): void {
+    const y = rowParallelLinear(this.#context, a, layer.oProj, null); // [N, H]
+    this.#context.native.addScaled(x, y, null);
+  }
+
+  /** x += downProj(silu(gate) * up), gate and up of postAttentionLayernorm(x), x [N, H] */
+  #addMlp(x: Tensor, layer: DecoderLayer): void {
+    const { native, dtype } = this.#context;
+    const h = native.rmsNorm(x, layer.postAttentionLayernorm, this.#config.rmsNormEps); // [N, H]
+    const gateUp = native.linear(h, layer.gateUpProj, null, dtype); // [N, 2I/tp]
+    const inner = native.siluMul(gateUp); // [N, I/tp]
+    const y = rowParallelLinear(this.#context, inner, layer.downProj, null); // [N, H]
     native.addScaled(x, y, null);
   }
 
-  /** x += downProj(silu(gate) * up), gate and up of postAttentionLayernorm(x), x [T, H] */
-  #mlp(x: Tensor, layer: DecoderLayer): void {
-    const { native, dtype } = this.#context;
-    const h = native.rmsNorm(x, layer.postAttentionLayernorm, this.#config.rmsNormEps); // [T, H]
-    const gateUp = native.linear(h, layer.gateUpProj, null, dtype); // [T, 2I/tp]
-    const inner = native.siluMul(gateUp); // [T, I/tp]
-    const y = rowParallelLinear(this.#context, inner, layer.downProj, null); // [T, H]
-    native.addScaled(x, y, null);
+  #done(index: number, x: Tensor): void {
+    const { progress, taps } = this.#context;
+    taps?.(`llm_layer_${index}`, x);
+    progress?.();
   }
 }
 
