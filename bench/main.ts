@@ -8,6 +8,7 @@ import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchTensorParallel } from './tensor-parallel.ts';
 import { benchWeightsLoading } from './weights-loading.ts';
 
 const { values } = parseArgs({
@@ -43,6 +44,8 @@ if (values.only !== 'router') {
     say(`engine, ${dtype}, quantization ${quantization}`);
     rows.push(...benchEngine(dtype, quantization, bandwidth));
   }
+  say('tensor parallel');
+  rows.push(...(await benchTensorParallel()));
   say('weights loading');
   rows.push(...(await benchWeightsLoading()));
   say('engine loop');

@@ -4,12 +4,22 @@ import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition, type Quantization } from '../runtime/model/partition.ts';
 import { planBytes, type TensorPlan, type WeightDType } from '../runtime/model/tensor-plan.ts';
-import { native } from '../runtime/native/index.ts';
+import { native, type Native } from '../runtime/native/index.ts';
 import { randomWeights } from './random-weights.ts';
 
 const BLOCK_SIZE = 16;
 const KV_BLOCKS = 1200;
 const PIXELS = new Uint8Array(448 * 448 * 3).map((_, i) => (i * 31) % 251);
+
+export interface MeasuredOptions {
+  readonly dtype: WeightDType;
+  readonly quantization: Quantization;
+  readonly threads: number;
+  /** One rank of a group whose collective is connected before the first pass; of one rank when absent. */
+  readonly place?: { readonly rank: number; readonly worldSize: number };
+  /** Operations to call in place of the addon's. */
+  readonly ops?: Native;
+}
 
 /** A model to measure: forward passes without scheduler or sockets. */
 export class ModelUnderTest {
@@ -19,18 +29,14 @@ export class ModelUnderTest {
   readonly #model: InternVL;
 
   /** `shape` is a checkpoint's config.json. */
-  constructor(
-    shape: unknown,
-    { dtype, quantization, threads }: { dtype: WeightDType; quantization: Quantization; threads: number },
-  ) {
-    const ops = native();
+  constructor(shape: unknown, options: MeasuredOptions) {
+    const { dtype, quantization, threads, place = { rank: 0, worldSize: 1 }, ops = native() } = options;
     ops.setThreads(threads);
     this.config = parseModelConfig(shape);
     this.#dtype = dtype;
-    this.#plans = partition(this.config, 0, 1, dtype, quantization);
+    this.#plans = partition(this.config, place.rank, place.worldSize, dtype, quantization);
     this.#model = new InternVL(ops, this.config, randomWeights(ops, this.#plans), {
-      rank: 0,
-      worldSize: 1,
+      ...place,
       dtype,
       kvCache: { blocks: KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
     });

@@ -32,7 +32,7 @@ base_packages() {
   local common=base-files,libc6,libstdc++6,dash,coreutils
   case $1 in
     operator) echo "$common" ;;
-    runtime) echo "$common,libdnnl2,libgloo0,libhwy1,libgomp1" ;;
+    runtime) echo "$common,libdnnl2,libhwy1,libgomp1" ;;
     *) die "--local builds operator and runtime: $1 needs a base of its maker's" ;;
   esac
 }

@@ -8,7 +8,7 @@ for tool in cmake ninja c++; do
   command -v "$tool" >/dev/null || missing+=("$tool")
 done
 if ((${#missing[@]})); then
-  echo "build-native: ${missing[*]} not found. Install: apt-get install cmake ninja-build g++ libdnnl-dev libgloo-dev libhwy-dev" >&2
+  echo "build-native: ${missing[*]} not found. Install: apt-get install cmake ninja-build g++ libdnnl-dev libhwy-dev" >&2
   exit 1
 fi
 if ! includes=$(node -p "[require('node-addon-api').include_dir, require('node-api-headers').include_dir].map((dir) => require('path').resolve(dir)).join(';')" 2>/dev/null); then

@@ -21,7 +21,6 @@ command -v g++ >/dev/null || packages="$packages g++"
 command -v cmake >/dev/null || packages="$packages cmake"
 command -v ninja >/dev/null || packages="$packages ninja-build"
 [ -e /usr/include/dnnl.hpp ] || [ -e /usr/local/include/dnnl.hpp ] || packages="$packages libdnnl-dev"
-[ -d /usr/include/gloo ] || [ -d /usr/local/include/gloo ] || packages="$packages libgloo-dev"
 [ -d /usr/include/hwy ] || [ -d /usr/local/include/hwy ] || packages="$packages libhwy-dev"
 if [ -n "$packages" ]; then
   install="apt-get install -y --no-install-recommends$packages"

@@ -1,42 +1,11 @@
 #include "collective.h"
 
-#include <gloo/allreduce.h>
-#include <gloo/broadcast.h>
-#include <gloo/context.h>
-#include <gloo/math.h>
-#include <gloo/transport/context.h>
-#include <gloo/transport/device.h>
-#include <gloo/transport/tcp/device.h>
-#include <gloo/transport/unbound_buffer.h>
-#include <gloo/types.h>
-
+#include <algorithm>
 #include <cstring>
 
+#include "row_math.h"
+
 namespace internvl {
-namespace {
-
-constexpr uint8_t kExchangeSlotPrefix = 0x40;  // none of the prefixes that Gloo's own collectives use
-
-}  // namespace
-
-/// A Gloo context whose pairs are created first and connected when the peers' addresses have arrived.
-class Mesh : public gloo::Context {
- public:
-  Mesh(int rank, int size, const std::string& hostname, std::chrono::milliseconds timeout)
-      : gloo::Context(rank, size) {
-    gloo::transport::tcp::attr attributes;
-    attributes.hostname = hostname;
-    device_ = gloo::transport::tcp::CreateDevice(attributes);
-    setTimeout(timeout);
-    transportContext_ = device_->createContext(rank, size);
-    transportContext_->setTimeout(timeout);
-  }
-
-  std::vector<char> Prepare(int peer) { return transportContext_->createPair(peer)->address().bytes(); }
-  void Connect(int peer, const std::vector<char>& address) {
-    transportContext_->getPair(peer)->connect(address);
-  }
-};
 
 template <typename F>
 void Collective::Attempt(const char* what, F&& f) {
@@ -47,87 +16,89 @@ void Collective::Attempt(const char* what, F&& f) {
     f();
   } catch (const std::exception& error) {
     lost_ = who + error.what();
-    Close();
+    if (links_) links_->Close(true);
     throw CollectiveFailure(lost_);
   }
+}
+
+template <typename F>
+void Collective::Together(const char* what, F&& f) {
+  Attempt(what, [&] {
+    if (!connected_) throw std::runtime_error("the group is not connected");
+    f();
+  });
 }
 
 Collective::Collective(int rank, int world_size, const std::string& hostname,
                        std::chrono::milliseconds timeout)
     : rank_(rank), world_size_(world_size) {
   Attempt("createCollective", [&] {
-    mesh_ = std::make_shared<Mesh>(rank, world_size, hostname, timeout);
-    for (int peer = 0; peer < world_size; ++peer) {
-      addresses_.push_back(peer == rank ? std::vector<char>() : mesh_->Prepare(peer));
-    }
+    links_ = std::make_unique<PeerLinks>(rank, world_size, hostname, timeout);
+    address_ = links_->address();
   });
 }
-
-void Collective::Close() noexcept {
-  if (!mesh_) return;
-  try {
-    mesh_->closeConnections();
-  } catch (const std::exception&) {
-    // A pair that is broken already has nothing left to close.
-  }
-}
-
-Collective::~Collective() { Close(); }
 
 void Collective::Connect(const std::vector<std::vector<char>>& addresses) {
   Attempt("connectCollective", [&] {
     if (connected_) throw std::runtime_error("the group is connected already");
-    for (int peer = 0; peer < world_size_; ++peer) {
-      if (peer != rank_) mesh_->Connect(peer, addresses[static_cast<size_t>(peer)]);
-    }
+    links_->Connect(addresses);
     connected_ = true;
   });
 }
 
-void Collective::AllReduce(std::span<float> values) {
-  Attempt("allReduce", [&] {
-    if (!connected_) throw std::runtime_error("the group is not connected");
-    if (values.empty()) return;
-    gloo::AllreduceOptions options(mesh_);
-    options.setOutput(values.data(), values.size());
-    options.setReduceFunction(
-        static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
-    gloo::allreduce(options);
+void Collective::AllReduce(std::span<float> values, std::span<float> received) {
+  Together("allReduce", [&] {
+    const auto count = static_cast<int64_t>(values.size()), share = RingShare(count);
+    const auto part = [&](int index) {
+      const int64_t first = std::min((index % world_size_) * share, count);
+      return values.subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(share, count - first)));
+    };
+    const int next = (rank_ + 1) % world_size_, previous = (rank_ + world_size_ - 1) % world_size_;
+    const auto pass = [&](std::span<const float> out, std::span<float> in) {
+      const std::span<const uint8_t> sent{reinterpret_cast<const uint8_t*>(out.data()), out.size_bytes()};
+      const std::span<uint8_t> taken{reinterpret_cast<uint8_t*>(in.data()), in.size_bytes()};
+      if (next == previous) {
+        const Transfer both[]{{next, sent, taken}};
+        links_->Exchange(both);
+      } else {
+        const Transfer around[]{{next, sent, {}}, {previous, {}, taken}};
+        links_->Exchange(around);
+      }
+    };
+    // Part p is summed on its way from rank p to rank p - 1, and then travels on as it is.
+    for (int step = 0; step + 1 < world_size_; ++step) {
+      const auto mine = part(rank_ - step - 1 + world_size_);
+      pass(part(rank_ - step + world_size_), received.first(mine.size()));
+      AddRow(received.data(), mine.data(), static_cast<int64_t>(mine.size()));
+    }
+    for (int step = 0; step + 1 < world_size_; ++step) {
+      pass(part(rank_ - step + 1 + world_size_), part(rank_ - step + world_size_));
+    }
   });
 }
 
 void Collective::AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all) {
-  Attempt(what, [&] {
-    if (!connected_) throw std::runtime_error("the group is not connected");
-    if (mine.empty()) return;
+  Together(what, [&] {
     const size_t size = mine.size();
     std::memcpy(all.data() + static_cast<size_t>(rank_) * size, mine.data(), size);
-    const uint64_t slot = gloo::Slot::build(kExchangeSlotPrefix, exchanges_++);
-    const auto incoming = mesh_->createUnboundBuffer(all.data(), all.size());
-    const auto outgoing = mesh_->createUnboundBuffer(const_cast<uint8_t*>(mine.data()), size);
-    // Every receive is posted before the first send, and each rank starts with its right neighbour, so that
-    // no peer is the target of all others at once.
+    std::vector<Transfer> transfers;
+    // Each rank starts with its right neighbour, so that no peer is the target of all others at once.
     for (int step = 1; step < world_size_; ++step) {
-      const int peer = (rank_ - step + world_size_) % world_size_;
-      incoming->recv(peer, slot, static_cast<size_t>(peer) * size, size);
+      const int peer = (rank_ + step) % world_size_;
+      transfers.push_back({peer, mine, all.subspan(static_cast<size_t>(peer) * size, size)});
     }
-    for (int step = 1; step < world_size_; ++step)
-      outgoing->send((rank_ + step) % world_size_, slot, 0, size);
-    for (int step = 1; step < world_size_; ++step) {
-      if (!outgoing->waitSend(mesh_->getTimeout())) throw std::runtime_error("sending was aborted");
-      if (!incoming->waitRecv(mesh_->getTimeout())) throw std::runtime_error("receiving was aborted");
-    }
+    links_->Exchange(transfers);
   });
 }
 
 void Collective::Broadcast(std::span<uint8_t> bytes, int root) {
-  Attempt("broadcast", [&] {
-    if (!connected_) throw std::runtime_error("the group is not connected");
-    if (bytes.empty()) return;
-    gloo::BroadcastOptions options(mesh_);
-    options.setOutput(bytes.data(), bytes.size());
-    options.setRoot(root);
-    gloo::broadcast(options);
+  Together("broadcast", [&] {
+    std::vector<Transfer> transfers;
+    for (int peer = 0; peer < world_size_; ++peer) {
+      if (rank_ == root && peer != root) transfers.push_back({peer, bytes, {}});
+      if (rank_ != root && peer == root) transfers.push_back({root, {}, bytes});
+    }
+    links_->Exchange(transfers);
   });
 }
 

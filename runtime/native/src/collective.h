@@ -1,5 +1,5 @@
-// The ranks' group of one environment: a full mesh of Gloo's TCP pairs, made without a rendezvous store
-// because the ranks exchange addresses over their own channel.
+// The ranks' group of one environment. The ranks exchange addresses over their own channel, so that no
+// rendezvous store is needed.
 #pragma once
 
 #include <chrono>
@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace internvl {
+#include "peer_links.h"
 
-class Mesh;
+namespace internvl {
 
 /// A peer died, closed its connection or did not answer in time.
 class CollectiveFailure : public std::runtime_error {
@@ -20,22 +20,23 @@ class CollectiveFailure : public std::runtime_error {
 };
 
 /// After the first failure the group is lost: its connections are closed, so that the other ranks fail at
-/// once too, and every later call fails.
+/// once too, and every later call fails. Every rank calls the same collectives in the same order.
 class Collective {
  public:
   /// world_size >= 2. Throws CollectiveFailure, as every function here does.
   Collective(int rank, int world_size, const std::string& hostname, std::chrono::milliseconds timeout);
-  ~Collective();
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
-  /// Per peer the address at which it finds this rank (empty for itself).
-  const std::vector<std::vector<char>>& addresses() const { return addresses_; }
+  /// Where every peer finds this rank.
+  const std::vector<char>& address() const { return address_; }
 
-  /// addresses[j] is what rank j has prepared for this rank.
+  /// addresses[j] is rank j's address.
   void Connect(const std::vector<std::vector<char>>& addresses);
-  /// Sums in place around a ring: for many values.
-  void AllReduce(std::span<float> values);
+  /// Sums in place around a ring, for many values: each rank sends and receives 2 (world_size - 1) /
+  /// world_size times the values. Every rank gets the same bits. `received` takes RingShare(values) values.
+  void AllReduce(std::span<float> values, std::span<float> received);
+  int64_t RingShare(int64_t values) const { return (values + world_size_ - 1) / world_size_; }
   /// `all` holds world_size times as many bytes as `mine`: rank 0's first. Every rank sends to every other
   /// one directly, which takes one hop instead of a ring's many. `what` is the operation for messages.
   void AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all);
@@ -44,14 +45,14 @@ class Collective {
  private:
   template <typename F>
   void Attempt(const char* what, F&& f);
-  void Close() noexcept;
+  template <typename F>
+  void Together(const char* what, F&& f);
 
   const int rank_, world_size_;
-  std::shared_ptr<Mesh> mesh_;
-  std::vector<std::vector<char>> addresses_;
+  std::unique_ptr<PeerLinks> links_;
+  std::vector<char> address_;
   bool connected_ = false;
-  uint32_t exchanges_ = 0;  // equal on all ranks, which call the same collectives in the same order
-  std::string lost_;        // why the group is lost; empty while it lives
+  std::string lost_;  // why the group is lost; empty while it lives
 };
 
 }  // namespace internvl

@@ -41,10 +41,11 @@ Napi::Value CreateCollective(const Call& call) {
     call.environment.collective = std::make_unique<Collective>(
         static_cast<int>(rank), static_cast<int>(world_size), hostname, std::chrono::milliseconds(timeout));
   });
-  const auto& prepared = call.environment.collective->addresses();
-  for (uint32_t peer = 0; peer < prepared.size(); ++peer) {
-    auto bytes = Napi::Uint8Array::New(call.env(), prepared[peer].size());
-    if (!prepared[peer].empty()) std::memcpy(bytes.Data(), prepared[peer].data(), prepared[peer].size());
+  const std::vector<char>& address = call.environment.collective->address();
+  for (uint32_t peer = 0; peer < world_size; ++peer) {
+    if (peer == rank) continue;
+    auto bytes = Napi::Uint8Array::New(call.env(), address.size());
+    std::memcpy(bytes.Data(), address.data(), address.size());
     addresses.Set(peer, bytes);
   }
   return addresses;
@@ -65,10 +66,10 @@ Napi::Value ConnectCollective(const Call& call) {
       call.FailType("addresses must hold Uint8Arrays");
     }
     auto bytes = value.As<Napi::Uint8Array>();
-    if (bytes.ElementLength() != group->addresses()[peer].size()) {
+    const size_t expected = peer == static_cast<uint32_t>(group->rank()) ? 0 : group->address().size();
+    if (bytes.ElementLength() != expected) {
       call.FailRange("the address of rank " + std::to_string(peer) + " has " +
-                     std::to_string(bytes.ElementLength()) + " bytes instead of " +
-                     std::to_string(group->addresses()[peer].size()));
+                     std::to_string(bytes.ElementLength()) + " bytes instead of " + std::to_string(expected));
     }
     addresses[peer].assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
   }
@@ -105,10 +106,14 @@ void ReduceDirectly(Collective& group, const Tensor& x, Scratch& scratch) {
 
 void ReduceAroundRing(Collective& group, const Tensor& x, Scratch& scratch) {
   const int64_t n = x.elements(), width = x.cols();
-  if (x.dtype == DType::kFloat32) return group.AllReduce({x.as<float>(), static_cast<size_t>(n)});
+  const auto share = static_cast<size_t>(group.RingShare(n));
+  const std::span<float> received{scratch.Get<float>(static_cast<int64_t>(share)), share};
+  if (x.dtype == DType::kFloat32) {
+    return group.AllReduce({x.as<float>(), static_cast<size_t>(n)}, received);
+  }
   float* wide = scratch.Get<float>(n);
   ParallelFor(x.rows(), n, [&](int64_t r, int) { Widen(x.row<BFloat16>(r), wide + r * width, width); });
-  group.AllReduce({wide, static_cast<size_t>(n)});
+  group.AllReduce({wide, static_cast<size_t>(n)}, received);
   ParallelFor(x.rows(), n, [&](int64_t r, int) { Narrow(wide + r * width, x.row<BFloat16>(r), width); });
 }
 

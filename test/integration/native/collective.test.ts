@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { RankAnswer, RankCall } from './rank-process.ts';
 
@@ -163,6 +164,53 @@ it('throws CollectiveError when a peer never connects', async () => {
   expect(await rank!.call({ call: 'connect', addresses: [[], prepared[1]!] })).toMatchObject({
     error: { name: 'CollectiveError' },
   });
+});
+
+it('throws CollectiveError when ranks are not at the same exchange', async () => {
+  const group = await startGroup(2, 20_000);
+  const [three, two] = await Promise.all(
+    group.map((rank, r) =>
+      rank.call({ call: 'allReduce', dtype: 'float32', rows: 1, values: values(r, 3 - r), times: 1 }),
+    ),
+  );
+  const message =
+    /rank \d is at exchange 1 with \d+ bytes, this rank at exchange 1 with \d+|has closed|reset by peer/;
+  for (const answer of [three, two])
+    expect(answer).toMatchObject({
+      error: { name: 'CollectiveError', message: expect.stringMatching(message) },
+    });
+});
+
+it('turns strangers away and connects the group all the same', async () => {
+  ranks = [new Rank(), new Rank()];
+  await Promise.all(ranks.map((rank) => rank.next()));
+  const prepared = (await Promise.all(
+    ranks.map((rank, r) => rank.result({ call: 'create', rank: r, worldSize: 2, timeoutMs: 20_000 })),
+  )) as number[][][];
+  const address = Buffer.from(prepared[0]![1]!);
+  const port = address.readUInt16BE(18); // of the socket address behind 16 bytes of secret
+  const greeting = Buffer.alloc(20);
+  const strangers = [greeting, Buffer.concat([address.subarray(0, 16), Buffer.of(7, 0, 0, 0)]), Buffer.of(1)];
+  const sockets = strangers.map((bytes) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
+    return socket;
+  });
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+  const turnedAway = sockets.slice(0, 2).map((socket) => once(socket.resume(), 'close'));
+  await Promise.all(
+    ranks.map((rank, r) => rank.result({ call: 'connect', addresses: prepared.map((bytes) => bytes[r]!) })),
+  );
+  const sums = await Promise.all(
+    ranks.map((rank) =>
+      rank.result({ call: 'allReduce', dtype: 'float32', rows: 1, values: [1, 2], times: 1 }),
+    ),
+  );
+  expect(sums).toEqual([
+    [2, 4],
+    [2, 4],
+  ]);
+  await Promise.all(turnedAway);
+  for (const socket of sockets) socket.destroy();
 });
 
 it('names the rank when an address is malformed', async () => {
