@@ -8,6 +8,7 @@ import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchSampling } from './sampling.ts';
 import { benchWeightsLoading } from './weights-loading.ts';
 
 const { values } = parseArgs({
@@ -45,6 +46,8 @@ if (values.only !== 'router') {
   }
   say('weights loading');
   rows.push(...(await benchWeightsLoading()));
+  say('sampling');
+  rows.push(...benchSampling());
   say('engine loop');
   rows.push(...(await benchEngineLoop()));
 }
