@@ -1,5 +1,7 @@
 // What a bench prints: a table on the terminal, the same table in bench/RESULTS.md, and rows as JSON.
 
+import type { PageSection } from './page-sections.ts';
+
 /** One measured figure; `limit` is what the machine would allow, in the same unit. */
 export interface Row {
   readonly metric: string;
@@ -35,13 +37,16 @@ export function table(rows: readonly Row[]): string {
   );
 }
 
-/** The page bench/RESULTS.md. */
-export function page(machine: Machine, rows: readonly Row[], command: string): string {
-  return `# Results
+/** Above the sections of bench/RESULTS.md. */
+export const HEAD = `# Results
 
-\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
-Node ${machine.node}. Medians. Random weights: speed depends on shapes, not on values.
+Medians. Random weights: speed depends on shapes, not on values. What the machine would allow is measured in the same run.`;
 
-${table(rows)}
-`;
+/** A section of bench/RESULTS.md: one half of one run. */
+export function section(title: string, machine: Machine, rows: readonly Row[], command: string): PageSection {
+  const body = `\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
+Node ${machine.node}.
+
+${table(rows)}`;
+  return { title, body };
 }

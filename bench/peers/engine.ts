@@ -3,12 +3,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { IsaLimit } from '../isa-limit.ts';
 import { LAYER_OF_40B, SMALL_MODEL, type Shape } from '../shapes.ts';
 import { EngineProcess, type Pass } from './engine-process.ts';
 import { install, LLAMA_ADDON } from './install.ts';
-import { median, peerRow, rowLine, type Missing, type PeerRow, type Section } from './rows.ts';
+import { aboutLimit, llamaBackends, PYTORCH_ENVIRONMENT } from './isa-limits.ts';
+import type { Comparison, Missing } from './page.ts';
+import { median, peerRow, rowLine, type PeerRow } from './rows.ts';
 
 const CONTEXT = 512;
 const ROUNDS = 3;
@@ -18,13 +21,9 @@ export interface EngineOptions {
   readonly threads: number;
   /** Bytes per second. */
   readonly bandwidth: number;
+  /** What the engines are held to, ours by this process's environment; undefined: all that the machine has. */
+  readonly isaLimit: IsaLimit | undefined;
   readonly say: (text: string) => void;
-}
-
-export interface Comparison {
-  readonly sections: readonly Section[];
-  readonly missing: readonly Missing[];
-  readonly versions: Readonly<Record<string, string>>;
 }
 
 type Contender = 'ours' | 'PyTorch' | 'llama.cpp';
@@ -71,27 +70,49 @@ const STAGES: readonly Stage[] = [
 
 /** Peers that cannot be had, or cannot do a pass, are told in `missing`. */
 export async function compareEngines(options: EngineOptions): Promise<Comparison> {
-  const missing: Missing[] = [];
-  const versions: Record<string, string> = {};
-  const folders = new Map<Contender, string>();
-  for (const peer of ['PyTorch', 'llama.cpp'] as const) {
-    try {
-      folders.set(peer, await install(peer, options.say));
-    } catch (error) {
-      missing.push({ peer, reason: (error as Error).message });
-    }
-  }
+  const { isaLimit, say } = options;
   const directory = mkdtempSync(join(tmpdir(), 'internvl-peers-'));
-  const rows: PeerRow[] = [];
+  const peers: Peers = { gguf: join(directory, 'model.gguf'), missing: [], versions: {} };
   try {
-    for (const stage of STAGES)
-      rows.push(
-        ...(await runStage(stage, folders, join(directory, 'model.gguf'), missing, versions, options)),
-      );
+    try {
+      const folder = await install('PyTorch', say);
+      peers.torch = {
+        python: join(folder, 'bin/python'),
+        environment: isaLimit === undefined ? {} : PYTORCH_ENVIRONMENT[isaLimit],
+      };
+    } catch (error) {
+      peers.missing.push({ peer: 'PyTorch', reason: (error as Error).message });
+    }
+    try {
+      const folder = await install('llama.cpp', say);
+      const addon = join(folder, LLAMA_ADDON);
+      peers.llama = {
+        python: join(folder, 'bin/python'),
+        addon,
+        backends:
+          isaLimit === undefined
+            ? dirname(addon)
+            : llamaBackends(addon, join(directory, 'backends'), isaLimit),
+      };
+    } catch (error) {
+      peers.missing.push({ peer: 'llama.cpp', reason: (error as Error).message });
+    }
+    const rows: PeerRow[] = [];
+    for (const stage of STAGES) rows.push(...(await runStage(stage, peers, options)));
+    const { missing, versions } = peers;
+    return { about: ABOUT + aboutLimit(isaLimit), rows, missing, versions };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-  return { sections: [{ title: 'Engine', about: ABOUT, rows }], missing, versions };
+}
+
+/** What is installed, and what became of it. */
+interface Peers {
+  torch?: { readonly python: string; readonly environment: Readonly<Record<string, string>> };
+  llama?: { readonly python: string; readonly addon: string; readonly backends: string };
+  readonly gguf: string;
+  readonly missing: Missing[];
+  readonly versions: Record<string, string>;
 }
 
 const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyTorch: a decoder and a vision layer in eager mode
@@ -102,10 +123,7 @@ logits are wanted: of a model of one layer it leaves out most of the prefill, of
 
 async function runStage(
   stage: Stage,
-  folders: ReadonlyMap<Contender, string>,
-  gguf: string,
-  missing: Missing[],
-  versions: Record<string, string>,
+  { torch, llama, gguf, missing, versions }: Peers,
   { threads, bandwidth, say }: EngineOptions,
 ): Promise<PeerRow[]> {
   say(stage.name);
@@ -116,17 +134,16 @@ async function runStage(
     await engines.get(name)?.stop();
     engines.delete(name);
   };
-  const [torch, llama] = [folders.get('PyTorch'), folders.get('llama.cpp')];
   engines.set('ours', new EngineProcess('ours', [process.execPath, file('engine-ours.ts')]));
   if (torch !== undefined && stage.quantization === undefined)
     engines.set(
       'PyTorch',
-      new EngineProcess('PyTorch', [join(torch, 'bin/python'), file('engine-pytorch.py')]),
+      new EngineProcess('PyTorch', [torch.python, file('engine-pytorch.py')], torch.environment),
     );
   try {
     if (llama !== undefined && stage.gguf !== undefined) {
-      await writeGguf(join(llama, 'bin/python'), gguf, stage.gguf, stage.shape);
-      const args = [file('engine-llama.ts'), join(llama, LLAMA_ADDON), gguf] as const;
+      await writeGguf(llama.python, gguf, stage.gguf, stage.shape);
+      const args = [file('engine-llama.ts'), llama.addon, llama.backends, gguf] as const;
       engines.set('llama.cpp', new EngineProcess('llama.cpp', [process.execPath, ...args]));
     }
     const { shape, dtype, quantization = 'none' } = stage;
