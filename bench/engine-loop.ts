@@ -19,6 +19,14 @@ const PROMPT = 64;
 const WARM_UP = 8;
 const STEPS = 48;
 
+type Sampling = Pick<Submission['sampling'], 'temperature' | 'topP'>;
+
+const SAMPLING: readonly (readonly [name: string, Sampling, batches: readonly number[]])[] = [
+  ['greedy', { temperature: 0, topP: 1 }, [1, 16]],
+  ['temperature 1', { temperature: 1, topP: 1 }, [1, 16]],
+  ['temperature 1, top-p 0.9', { temperature: 1, topP: 0.9 }, [16]],
+];
+
 /** Measures bfloat16 on all cores. */
 export async function benchEngineLoop(): Promise<Row[]> {
   const ops = native();
@@ -32,12 +40,9 @@ export async function benchEngineLoop(): Promise<Row[]> {
     kvCache: { blocks: kvBlocks, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
   });
   const rows: Row[] = [];
-  for (const [sampling, temperature] of [
-    ['greedy', 0],
-    ['temperature 1', 1],
-  ] as const) {
-    for (const batch of [1, 16]) {
-      const steps = await decodeSteps(model, kvBlocks, batch, temperature);
+  for (const [sampling, params, batches] of SAMPLING) {
+    for (const batch of batches) {
+      const steps = await decodeSteps(model, kvBlocks, batch, params);
       const median = (of: (step: Step) => number) =>
         steps.map(of).toSorted((a, b) => a - b)[steps.length >> 1] as number;
       rows.push({
@@ -61,7 +66,7 @@ async function decodeSteps(
   model: InternVL,
   kvBlocks: number,
   batch: number,
-  temperature: number,
+  sampling: Sampling,
 ): Promise<Step[]> {
   const { port1, port2 } = new MessageChannel();
   const steps: Step[] = [];
@@ -86,21 +91,20 @@ async function decodeSteps(
       if (finished.length > 0) loop.stop();
     },
   });
-  loop.submit(Array.from({ length: batch }, (_, handle) => submission(handle, temperature)));
+  loop.submit(Array.from({ length: batch }, (_, handle) => submission(handle, sampling)));
   await loop.run();
   port1.close();
   port2.close();
   return steps.slice(WARM_UP);
 }
 
-function submission(handle: number, temperature: number): Submission {
+function submission(handle: number, sampling: Sampling): Submission {
   return {
     handle,
     tokenIds: Uint32Array.from({ length: PROMPT }, (_, i) => 100 + ((handle * 31 + i) % 5000)),
     images: [],
     sampling: {
-      temperature,
-      topP: 1,
+      ...sampling,
       topK: 0,
       repetitionPenalty: 1,
       maxTokens: WARM_UP + STEPS,

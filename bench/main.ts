@@ -1,27 +1,39 @@
-// `npm run bench`: what this machine does, next to what it could do. Writes bench/RESULTS.md.
-import { writeFileSync } from 'node:fs';
+// `npm run bench`: what this machine does, next to what it could do. Writes its sections of bench/RESULTS.md.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { native } from '../runtime/native/index.ts';
 import { benchEngine } from './engine.ts';
 import { benchEngineLoop } from './engine-loop.ts';
+import { commandOf, holdTo, ISA_LIMITS } from './isa-limit.ts';
+import { engineTitle, mergeSections, ROUTER_TITLE } from './page-sections.ts';
 import { readBandwidth } from './read-bandwidth.ts';
-import { page, table, type Machine, type Row } from './results.ts';
+import { HEAD, section, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchSampling } from './sampling.ts';
 import { benchTensorParallel } from './tensor-parallel.ts';
 import { benchWeightsLoading } from './weights-loading.ts';
+
+const HALVES = ['engine', 'router'] as const;
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
+    isa: { type: 'string' },
     json: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   },
 });
-if (values.help || (values.only !== undefined && !['engine', 'router'].includes(values.only))) {
-  console.log('usage: npm run bench [-- --only engine|router] [--json FILE]');
+const only = HALVES.find((half) => half === values.only);
+const isaLimit = ISA_LIMITS.find((limit) => limit === values.isa);
+const nothing = only === 'router' && isaLimit !== undefined;
+if (values.help || values.only !== only || values.isa !== isaLimit || nothing) {
+  console.log(`usage: npm run bench [-- --only ${HALVES.join('|')}] [--isa ${ISA_LIMITS.join('|')}] [--json FILE]
+
+--only leaves bench/RESULTS.md as it is; --isa measures the engine with an instruction set less than the machine's best.`);
   process.exit(values.help ? 0 : 2);
 }
+holdTo(isaLimit);
 
 const say = (text: string) => console.error(`bench: ${text}`);
 say('read bandwidth');
@@ -34,29 +46,38 @@ const machine: Machine = {
   readBandwidth: bandwidth,
   node: process.versions.node,
 };
-const rows: Row[] = [];
-if (values.only !== 'router') {
+const engine: Row[] = [];
+const router: Row[] = [];
+if (only !== 'router') {
   for (const [dtype, quantization] of [
     ['bfloat16', 'none'],
     ['bfloat16', 'int8'],
     ['float32', 'none'],
   ] as const) {
     say(`engine, ${dtype}, quantization ${quantization}`);
-    rows.push(...benchEngine(dtype, quantization, bandwidth));
+    engine.push(...benchEngine(dtype, quantization, bandwidth));
   }
-  say('tensor parallel');
-  rows.push(...(await benchTensorParallel()));
   say('weights loading');
-  rows.push(...(await benchWeightsLoading()));
+  engine.push(...(await benchWeightsLoading()));
+  say('tensor parallel');
+  engine.push(...(await benchTensorParallel()));
+  say('sampling');
+  engine.push(...benchSampling());
   say('engine loop');
-  rows.push(...(await benchEngineLoop()));
+  engine.push(...(await benchEngineLoop()));
 }
-if (values.only !== 'engine') {
+if (only !== 'engine' && isaLimit === undefined) {
   say('router');
-  rows.push(...(await benchRouter()));
+  router.push(...(await benchRouter()));
 }
+const rows = [...engine, ...router];
 console.log(`${machine.cpu}, ${machine.cores} cores, ${isa}, ${(bandwidth / 1e9).toFixed(1)} GB/s\n`);
 console.log(table(rows));
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, rows }, null, 2)}\n`);
-if (values.only === undefined)
-  writeFileSync(new URL('RESULTS.md', import.meta.url), page(machine, rows, 'npm run bench'));
+if (only === undefined) {
+  const file = new URL('RESULTS.md', import.meta.url);
+  const command = commandOf('bench', isaLimit);
+  const sections = [section(engineTitle(isa), machine, engine, command)];
+  if (router.length > 0) sections.push(section(ROUTER_TITLE, machine, router, command));
+  writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), HEAD, sections));
+}

@@ -1,10 +1,11 @@
 // One rank of a model of a given shape with random weights, and the forward passes that are measured on it.
 import type { Batch } from '../runtime/engine/batch.ts';
+import type { Weights } from '../runtime/model/loader.ts';
 import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition, type Quantization } from '../runtime/model/partition.ts';
 import { planBytes, type TensorPlan, type WeightDType } from '../runtime/model/tensor-plan.ts';
-import { native, type Native } from '../runtime/native/index.ts';
+import { native, type Native, type Tensor } from '../runtime/native/index.ts';
 import { randomWeights } from './random-weights.ts';
 
 const BLOCK_SIZE = 16;
@@ -26,6 +27,8 @@ export class ModelUnderTest {
   readonly config: ModelConfig;
   readonly #dtype: WeightDType;
   readonly #plans: readonly TensorPlan[];
+  readonly #ops: Native;
+  readonly #weights: Weights;
   readonly #model: InternVL;
 
   /** `shape` is a checkpoint's config.json. */
@@ -35,7 +38,9 @@ export class ModelUnderTest {
     this.config = parseModelConfig(shape);
     this.#dtype = dtype;
     this.#plans = partition(this.config, place.rank, place.worldSize, dtype, quantization);
-    this.#model = new InternVL(ops, this.config, randomWeights(ops, this.#plans), {
+    this.#ops = ops;
+    this.#weights = randomWeights(ops, this.#plans);
+    this.#model = new InternVL(ops, this.config, this.#weights, {
       ...place,
       dtype,
       kvCache: { blocks: KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
@@ -56,6 +61,49 @@ export class ModelUnderTest {
   encodeImage(): void {
     this.#model.encodeImage(0, PIXELS);
     this.#model.freeImage(0);
+  }
+
+  /** The matrix products of `prefill(tokens)` alone: what its time cannot fall below without faster products. */
+  prefillProducts(tokens: number): () => void {
+    const last = `language.layers.${this.config.llm.numLayers - 1}.`;
+    return this.#products((name) => {
+      if (name === 'language.lmHead') return 1;
+      if (!/^language\.layers\.\d+\.\w+Proj$/.test(name)) return 0;
+      return name.startsWith(last) && !name.endsWith('qkvProj') ? 1 : tokens;
+    });
+  }
+
+  /** The matrix products of `encodeImage` alone. */
+  imageProducts(): () => void {
+    const { imageSize, patchSize } = this.config.vision;
+    const patches = (imageSize / patchSize) ** 2;
+    return this.#products((name) => {
+      if (name === 'vision.patchEmbedding.weight') return patches;
+      if (/^vision\.layers\.\d+\.(qkv|proj\.weight|fc\d\.weight)$/.test(name)) return patches + 1;
+      return /^projector\.fc\d\.weight$/.test(name) ? this.config.imageTokens : 0;
+    });
+  }
+
+  /** Multiplies each weight with as many rows as `rowsOf` says for its name; 0 = none. */
+  #products(rowsOf: (name: string) => number): () => void {
+    const ops = this.#ops;
+    const inputs = new Map<string, Tensor>();
+    const input = (rows: number, columns: number): Tensor => {
+      const size = `${rows}x${columns}`;
+      const made = inputs.get(size) ?? ops.allocate(this.#dtype, [rows, columns]);
+      inputs.set(size, made);
+      return made;
+    };
+    const factors = this.#plans
+      .filter(({ name }) => rowsOf(name) > 0)
+      .map(({ name, shape }) => ({ x: input(rowsOf(name), shape[1] ?? 0), weight: this.#weights.get(name) }));
+    return () => {
+      for (const { x, weight } of factors) {
+        const mark = ops.mark();
+        ops.linear(x, weight, null, this.#dtype);
+        ops.release(mark);
+      }
+    };
   }
 
   /** What a decode step must read: every language weight but the embedding table, and the keys and values of the context. */

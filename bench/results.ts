@@ -1,6 +1,8 @@
 // What a bench prints: a table on the terminal, the same table in bench/RESULTS.md, and rows as JSON.
 
-/** One measured figure; `limit` is what the machine would allow, in the same unit. */
+import type { PageSection } from './page-sections.ts';
+
+/** One measured figure; `limit` is what the machine would allow, in the same unit; of a time that is the least it can take when `least` is set. */
 export interface Row {
   readonly metric: string;
   readonly shape: string;
@@ -8,6 +10,7 @@ export interface Row {
   readonly value: number;
   readonly limit?: number;
   readonly limitOf?: string;
+  readonly least?: true;
 }
 
 export interface Machine {
@@ -24,24 +27,26 @@ function number(value: number): string {
 
 /** A Markdown table of the rows. */
 export function table(rows: readonly Row[]): string {
-  const lines = rows.map(
-    ({ metric, shape, unit, value, limit, limitOf }) =>
-      `| ${metric} | ${shape} | ${number(value)} ${unit} | ${
-        limit === undefined ? '' : `${((100 * value) / limit).toFixed(0)} % of ${limitOf} (${number(limit)})`
-      } |`,
-  );
+  const lines = rows.map(({ metric, shape, unit, value, limit, limitOf, least }) => {
+    const share = limit === undefined ? 0 : least === true ? limit / value : value / limit;
+    const told = limit === undefined ? '' : `${(100 * share).toFixed(0)} % of ${limitOf} (${number(limit)})`;
+    return `| ${metric} | ${shape} | ${number(value)} ${unit} | ${told} |`;
+  });
   return ['| what | shape | measured | share of the limit |', '| --- | --- | --- | --- |', ...lines].join(
     '\n',
   );
 }
 
-/** The page bench/RESULTS.md. */
-export function page(machine: Machine, rows: readonly Row[], command: string): string {
-  return `# Results
+/** Above the sections of bench/RESULTS.md. */
+export const HEAD = `# Results
 
-\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
-Node ${machine.node}. Medians. Random weights: speed depends on shapes, not on values.
+Medians. Random weights: speed depends on shapes, not on values. What the machine would allow is measured in the same run.`;
 
-${table(rows)}
-`;
+/** A section of bench/RESULTS.md: one half of one run. */
+export function section(title: string, machine: Machine, rows: readonly Row[], command: string): PageSection {
+  const body = `\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
+Node ${machine.node}.
+
+${table(rows)}`;
+  return { title, body };
 }

@@ -1,5 +1,5 @@
-// llama.cpp behind the protocol of engine-process.ts: engine-llama.ts ADDON GGUF. The addon is the one that node-llama-cpp ships built, with a
-// CPU backend for each instruction set; its functions are llama.cpp's own (a batch is filled, then decoded), without sampling.
+// llama.cpp behind the protocol of engine-process.ts: engine-llama.ts ADDON BACKENDS GGUF. The addon is the one that node-llama-cpp ships built;
+// of the CPU backends in the folder, one for each instruction set, it takes the best that the machine can run. Its functions are llama.cpp's own (a batch is filled, then decoded), without sampling.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -110,7 +110,7 @@ function packageVersion(): string {
   return `in node-llama-cpp ${(JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version}`;
 }
 
-const [addonPath = '', gguf = ''] = process.argv.slice(2);
+const [addonPath = '', backends = '', gguf = ''] = process.argv.slice(2);
 let engine: Engine | undefined;
 
 async function run(command: Command): Promise<Reply> {
@@ -118,7 +118,7 @@ async function run(command: Command): Promise<Reply> {
     const addon = createRequire(import.meta.url)(addonPath) as Addon;
     addon.setLogger((_, message) => process.stderr.write(message));
     addon.setLoggerLogLevel(LOG_ERRORS);
-    addon.loadBackends(dirname(addonPath));
+    addon.loadBackends(backends);
     await addon.init();
     engine = await Engine.load(addon, gguf, command.threads);
     return { version: packageVersion() };

@@ -23,6 +23,8 @@ function run(command: Command): Reply {
 function passOf(model: ModelUnderTest, command: Pass): () => void {
   if (command.op === 'decode') return model.decode(command.sequences, command.context);
   if (command.op === 'prefill') return model.prefill(command.tokens);
+  if (command.op === 'prefillProducts') return model.prefillProducts(command.tokens);
+  if (command.op === 'imageProducts') return model.imageProducts();
   return () => model.encodeImage();
 }
 

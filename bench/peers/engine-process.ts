@@ -11,6 +11,9 @@ export type Pass = (
   | { readonly op: 'decode'; readonly sequences: number; readonly context: number }
   | { readonly op: 'prefill'; readonly tokens: number }
   | { readonly op: 'image' }
+  /** Of ours: the matrix products of the other passes alone. */
+  | { readonly op: 'prefillProducts'; readonly tokens: number }
+  | { readonly op: 'imageProducts' }
 ) & { readonly times: number };
 
 /** With `warmUp`, it runs once more before. */

@@ -3,12 +3,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { IsaLimit } from '../isa-limit.ts';
 import { LAYER_OF_40B, SMALL_MODEL, type Shape } from '../shapes.ts';
 import { EngineProcess, type Pass } from './engine-process.ts';
 import { install, LLAMA_ADDON } from './install.ts';
-import { median, peerRow, rowLine, type Missing, type PeerRow, type Section } from './rows.ts';
+import { aboutLimit, llamaBackends, PYTORCH_ENVIRONMENT } from './isa-limits.ts';
+import type { Comparison, Missing } from './page.ts';
+import { median, peerRow, rowLine, type PeerRow } from './rows.ts';
 
 const CONTEXT = 512;
 const ROUNDS = 3;
@@ -18,13 +21,9 @@ export interface EngineOptions {
   readonly threads: number;
   /** Bytes per second. */
   readonly bandwidth: number;
+  /** What the engines are held to, ours by this process's environment; undefined: all that the machine has. */
+  readonly isaLimit: IsaLimit | undefined;
   readonly say: (text: string) => void;
-}
-
-export interface Comparison {
-  readonly sections: readonly Section[];
-  readonly missing: readonly Missing[];
-  readonly versions: Readonly<Record<string, string>>;
 }
 
 type Contender = 'ours' | 'PyTorch' | 'llama.cpp';
@@ -45,9 +44,9 @@ const decode = (sequences: number, times: number): Pass => ({
   context: CONTEXT,
   times,
 });
-const prefill: Pass = { op: 'prefill', tokens: 512, times: 1 };
+const prefill = (tokens: number): Pass => ({ op: 'prefill', tokens, times: 1 });
 const image: Pass = { op: 'image', times: 1 };
-const ALL = [decode(1, 9), decode(8, 5), decode(32, 3), prefill];
+const ALL = [decode(1, 9), decode(8, 5), decode(32, 3), prefill(512)];
 
 const STAGES: readonly Stage[] = [
   {
@@ -55,7 +54,7 @@ const STAGES: readonly Stage[] = [
     shape: SMALL_MODEL,
     dtype: 'bfloat16',
     gguf: 'BF16',
-    passes: [...ALL, image],
+    passes: [...ALL, prefill(2048), image],
   },
   { name: '0.3B Llama, float32', shape: SMALL_MODEL, dtype: 'float32', passes: [...ALL, image] },
   {
@@ -67,45 +66,73 @@ const STAGES: readonly Stage[] = [
     passes: ALL,
   },
   { name: 'a layer of the 40B, bfloat16', shape: LAYER_OF_40B, dtype: 'bfloat16', gguf: 'BF16', passes: ALL },
+  {
+    name: 'a layer of the 40B, 8-bit',
+    shape: LAYER_OF_40B,
+    dtype: 'bfloat16',
+    quantization: 'int8',
+    gguf: 'Q8_0',
+    passes: ALL,
+  },
 ];
 
 /** Peers that cannot be had, or cannot do a pass, are told in `missing`. */
 export async function compareEngines(options: EngineOptions): Promise<Comparison> {
-  const missing: Missing[] = [];
-  const versions: Record<string, string> = {};
-  const folders = new Map<Contender, string>();
-  for (const peer of ['PyTorch', 'llama.cpp'] as const) {
-    try {
-      folders.set(peer, await install(peer, options.say));
-    } catch (error) {
-      missing.push({ peer, reason: (error as Error).message });
-    }
-  }
+  const { isaLimit, say } = options;
   const directory = mkdtempSync(join(tmpdir(), 'internvl-peers-'));
-  const rows: PeerRow[] = [];
+  const peers: Peers = { gguf: join(directory, 'model.gguf'), missing: [], versions: {} };
   try {
-    for (const stage of STAGES)
-      rows.push(
-        ...(await runStage(stage, folders, join(directory, 'model.gguf'), missing, versions, options)),
-      );
+    try {
+      const folder = await install('PyTorch', say);
+      peers.torch = {
+        python: join(folder, 'bin/python'),
+        environment: isaLimit === undefined ? {} : PYTORCH_ENVIRONMENT[isaLimit],
+      };
+    } catch (error) {
+      peers.missing.push({ peer: 'PyTorch', reason: (error as Error).message });
+    }
+    try {
+      const folder = await install('llama.cpp', say);
+      const addon = join(folder, LLAMA_ADDON);
+      peers.llama = {
+        python: join(folder, 'bin/python'),
+        addon,
+        backends:
+          isaLimit === undefined
+            ? dirname(addon)
+            : llamaBackends(addon, join(directory, 'backends'), isaLimit),
+      };
+    } catch (error) {
+      peers.missing.push({ peer: 'llama.cpp', reason: (error as Error).message });
+    }
+    const rows: PeerRow[] = [];
+    for (const stage of STAGES) rows.push(...(await runStage(stage, peers, options)));
+    const { missing, versions } = peers;
+    return { about: ABOUT + aboutLimit(isaLimit), rows, missing, versions };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-  return { sections: [{ title: 'Engine', about: ABOUT, rows }], missing, versions };
+}
+
+/** What is installed, and what became of it. */
+interface Peers {
+  torch?: { readonly python: string; readonly environment: Readonly<Record<string, string>> };
+  llama?: { readonly python: string; readonly addon: string; readonly backends: string };
+  readonly gguf: string;
+  readonly missing: Missing[];
+  readonly versions: Record<string, string>;
 }
 
 const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyTorch: a decoder and a vision layer in eager mode
 (\`bench/peers/engine-pytorch.py\`). llama.cpp: \`llama_decode\` with flash attention on a GGUF file of the same shape, its keys and values in float16.
-The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth.
-At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer llama.cpp computes the MLP only for rows whose
-logits are wanted: of a model of one layer it leaves out most of the prefill, of the 40B with its 60 layers about 1 %.`;
+The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth, that of the others the time of ours for
+their matrix products alone. At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer ours and llama.cpp
+compute little more than keys and values for rows whose logits are not wanted, PyTorch everything: of a model of one layer that is most of the
+prefill, of the 0.3B with its 16 layers a twentieth, of the 40B with its 60 about 1 %.`;
 
 async function runStage(
   stage: Stage,
-  folders: ReadonlyMap<Contender, string>,
-  gguf: string,
-  missing: Missing[],
-  versions: Record<string, string>,
+  { torch, llama, gguf, missing, versions }: Peers,
   { threads, bandwidth, say }: EngineOptions,
 ): Promise<PeerRow[]> {
   say(stage.name);
@@ -116,17 +143,16 @@ async function runStage(
     await engines.get(name)?.stop();
     engines.delete(name);
   };
-  const [torch, llama] = [folders.get('PyTorch'), folders.get('llama.cpp')];
   engines.set('ours', new EngineProcess('ours', [process.execPath, file('engine-ours.ts')]));
   if (torch !== undefined && stage.quantization === undefined)
     engines.set(
       'PyTorch',
-      new EngineProcess('PyTorch', [join(torch, 'bin/python'), file('engine-pytorch.py')]),
+      new EngineProcess('PyTorch', [torch.python, file('engine-pytorch.py')], torch.environment),
     );
   try {
     if (llama !== undefined && stage.gguf !== undefined) {
-      await writeGguf(join(llama, 'bin/python'), gguf, stage.gguf, stage.shape);
-      const args = [file('engine-llama.ts'), join(llama, LLAMA_ADDON), gguf] as const;
+      await writeGguf(llama.python, gguf, stage.gguf, stage.shape);
+      const args = [file('engine-llama.ts'), llama.addon, llama.backends, gguf] as const;
       engines.set('llama.cpp', new EngineProcess('llama.cpp', [process.execPath, ...args]));
     }
     const { shape, dtype, quantization = 'none' } = stage;
@@ -178,11 +204,7 @@ async function measure(
       peers: Object.fromEntries(named.filter(([name]) => name !== 'ours')),
     };
   };
-  const ours = engines.get('ours');
-  const bytes =
-    ours !== undefined && pass.op === 'decode'
-      ? (await ours.call({ op: 'bytes', sequences: pass.sequences, context: pass.context })).bytes
-      : undefined;
+  const leastSeconds = await leastSecondsOf(pass, engines.get('ours'), bandwidth);
   const row = peerRow({
     metric: nameOf(pass),
     shape: pass.op === 'image' ? `3200 wide, 25 heads, ${stage.dtype}` : stage.name,
@@ -190,10 +212,29 @@ async function measure(
     better: pass.op === 'image' ? 'less' : 'more',
     ...figures(median),
     atBest: figures((times) => Math.min(...times)),
-    limit: bytes === undefined ? null : (tokensOf(pass) * bandwidth) / bytes,
+    limit: leastSeconds === undefined ? null : toFigure(leastSeconds),
   });
   say(rowLine(row));
   return row;
+}
+
+/** What a pass takes at least: decoding to read all that it needs, the others to multiply their matrices. */
+async function leastSecondsOf(
+  pass: Pass,
+  ours: EngineProcess | undefined,
+  bandwidth: number,
+): Promise<number | undefined> {
+  if (ours === undefined) return undefined;
+  if (pass.op === 'decode') {
+    const { bytes } = await ours.call({ op: 'bytes', sequences: pass.sequences, context: pass.context });
+    return bytes === undefined ? undefined : bytes / bandwidth;
+  }
+  const products =
+    pass.op === 'prefill'
+      ? ({ op: 'prefillProducts', tokens: pass.tokens } as const)
+      : ({ op: 'imageProducts' } as const);
+  const { seconds = [] } = await ours.call({ ...products, times: ROUNDS, warmUp: true });
+  return seconds.length === 0 ? undefined : median(seconds);
 }
 
 function tokensOf(pass: Pass): number {

@@ -1,16 +1,20 @@
-// `npm run bench:peers`: ours beside other engines and routers on this machine. Writes bench/PEERS.md.
-import { writeFileSync } from 'node:fs';
+// `npm run bench:peers`: ours beside other engines and routers on this machine. Writes its sections of bench/PEERS.md.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { Command, Option } from 'commander';
 import { parseCount } from '../../cli/option-parsers.ts';
 import { native } from '../../runtime/native/index.ts';
+import { commandOf, holdTo, ISA_LIMITS, type IsaLimit } from '../isa-limit.ts';
+import { engineTitle, mergeSections, ROUTER_TITLE } from '../page-sections.ts';
 import { readBandwidth } from '../read-bandwidth.ts';
-import { compareEngines, type Comparison } from './engine.ts';
+import { compareEngines } from './engine.ts';
+import { peerSection, PEERS_HEAD, type Comparison, type PeerMachine } from './page.ts';
 import { compareRouters } from './router.ts';
-import { peerPage, peerTable, type PeerMachine } from './rows.ts';
+import { peerTable } from './rows.ts';
 
 interface Flags {
   only?: 'engine' | 'router';
+  isa?: IsaLimit;
   threads: number;
   json?: string;
 }
@@ -22,17 +26,33 @@ const program = new Command('bench:peers')
     'Measures other engines and routers beside ours; installs them first (PyTorch: some GB, once).',
   )
   .addOption(new Option('--only <half>', 'leaves bench/PEERS.md as it is').choices(['engine', 'router']))
+  .addOption(
+    new Option(
+      '--isa <limit>',
+      "measures the engines, each with an instruction set less than the machine's best",
+    ).choices(ISA_LIMITS),
+  )
   .option('--threads <n>', 'of each engine', parseCount, availableParallelism())
   .option('--json <file>', 'the rows');
 
-program.action(async ({ only, threads, json }: Flags) => {
+program.action(async ({ only, isa: isaLimit, threads, json }: Flags) => {
+  if (only === 'router' && isaLimit !== undefined) program.error('--isa is for engines');
+  holdTo(isaLimit);
   const before = loadavg()[0] ?? 0;
   say('read bandwidth');
   const bandwidth = await readBandwidth(threads);
-  const halves: Comparison[] = [];
-  if (only !== 'router') halves.push(await compareEngines({ threads, bandwidth, say }));
-  if (only !== 'engine') halves.push(await compareRouters(say));
   const { model, isa } = native().cpuInfo();
+  const halves: [title: string, Comparison][] = [];
+  const withNode = ({ versions, ...rest }: Comparison): Comparison => ({
+    ...rest,
+    versions: { Node: process.versions.node, ...versions },
+  });
+  if (only !== 'router') {
+    const options = { threads, bandwidth, isaLimit, say };
+    halves.push([engineTitle(isa), withNode(await compareEngines(options))]);
+  }
+  if (only !== 'engine' && isaLimit === undefined)
+    halves.push([ROUTER_TITLE, withNode(await compareRouters(say))]);
   const machine: PeerMachine = {
     cpu: model,
     isa,
@@ -41,22 +61,23 @@ program.action(async ({ only, threads, json }: Flags) => {
     readBandwidth: bandwidth,
     load: [before, loadavg()[0] ?? 0],
   };
-  const sections = halves.flatMap(({ sections }) => sections);
-  const missing = halves.flatMap(({ missing }) => missing);
-  const versions: Record<string, string> = Object.assign(
-    { Node: process.versions.node },
-    ...halves.map(({ versions }) => versions),
-  );
-  const rows = sections.flatMap(({ rows }) => rows);
+  const rows = halves.flatMap(([, { rows }]) => rows);
+  const missing = halves.flatMap(([, { missing }]) => missing);
   console.log(peerTable(rows));
   for (const { peer, reason } of missing) console.log(`not measured: ${peer}: ${reason}`);
-  if (json !== undefined)
+  if (json !== undefined) {
+    const versions = Object.assign({}, ...halves.map(([, { versions }]) => versions)) as Record<
+      string,
+      string
+    >;
     writeFileSync(json, `${JSON.stringify({ machine, versions, rows, missing }, null, 2)}\n`);
-  if (only === undefined)
-    writeFileSync(
-      new URL('../PEERS.md', import.meta.url),
-      peerPage('npm run bench:peers', machine, versions, sections, missing),
-    );
+  }
+  if (only === undefined) {
+    const file = new URL('../PEERS.md', import.meta.url);
+    const command = commandOf('bench:peers', isaLimit);
+    const sections = halves.map(([title, comparison]) => peerSection(title, command, machine, comparison));
+    writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), PEERS_HEAD, sections));
+  }
 });
 
 await program.parseAsync();

@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SIMULATION, startNode, startReplica, startRouter, stop, type Server } from '../processes.ts';
-import type { Comparison } from './engine.ts';
 import { install, PEERS } from './install.ts';
+import type { Comparison, Missing } from './page.ts';
 import { startPeerRouter } from './peer-router.ts';
 import { measureStreams, measureUnary, type Streamed } from './router-load.ts';
-import { median, peerRow, rowLine, type Missing, type PeerRow } from './rows.ts';
+import { median, peerRow, rowLine, type PeerRow } from './rows.ts';
 import { grpcClient, sseClient, type StreamClient } from './stream-clients.ts';
 
 const ROUNDS = 3;
@@ -64,7 +64,8 @@ export async function compareRouters(say: (text: string) => void): Promise<Compa
     const rows = await measureAll(contenders, missing, say);
     const pins = [...PEERS['sglang-router'].pip, ...PEERS['vllm-router'].pip];
     return {
-      sections: [{ title: 'Router', about: ABOUT, rows }],
+      about: ABOUT,
+      rows,
       missing,
       versions: Object.fromEntries(pins.map((pin) => pin.split('==') as [string, string])),
     };

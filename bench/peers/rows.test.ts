@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { median, peerPage, peerRow, peerTable, type Figures, type PeerMachine } from './rows.ts';
+import { median, peerRow, peerTable, type Figures } from './rows.ts';
 
 const figures = (changes: Partial<Figures>): Figures => ({
   metric: 'm',
@@ -47,28 +47,9 @@ describe('median', () => {
   it('refuses to make one up', () => expect(() => median([])).toThrow('no values'));
 });
 
-describe('peerPage', () => {
-  const machine: PeerMachine = {
-    cpu: 'CPU',
-    isa: 'avx2',
-    cores: 2,
-    threads: 2,
-    readBandwidth: 30e9,
-    load: [0.2, 2],
-  };
-  const section = { title: 'Engine', about: 'About.', rows: [peerRow(figures({}))] };
-
+describe('peerTable', () => {
   it('begins rows with the ratio', () =>
-    expect(peerTable(section.rows).split('\n')[2]).toBe(
+    expect(peerTable([peerRow(figures({}))]).split('\n')[2]).toBe(
       '| 1.25x | - | m | s | 50.0 u | a 25.0, b 40.0, c - | 50 % of 100 |',
     ));
-
-  it('names what was not measured, with the reason', () => {
-    const page = peerPage('c', machine, { a: '1' }, [section], [{ peer: 'c', reason: 'no wheel' }]);
-    expect(page).toContain('- c: no wheel');
-    expect(page).not.toContain('Others were at work');
-  });
-
-  it('says when others were at work', () =>
-    expect(peerPage('c', { ...machine, load: [9, 9] }, {}, [section], [])).toContain('Others were at work'));
 });

@@ -1,4 +1,4 @@
-// Figures of ours beside those of others, and the page that shows them.
+// Figures of ours beside those of others, and the table that shows them.
 
 /** A figure of ours and of each peer; null where there is none. */
 export interface PeerRow {
@@ -23,23 +23,6 @@ export type Figures = Pick<PeerRow, 'metric' | 'shape' | 'unit' | 'ours' | 'peer
   readonly atBest?: Pick<PeerRow, 'ours' | 'peers'>;
   readonly limit?: number | null;
 };
-
-/** A peer that was not measured, and why. */
-export interface Missing {
-  readonly peer: string;
-  readonly reason: string;
-}
-
-export interface PeerMachine {
-  readonly cpu: string;
-  readonly isa: string;
-  readonly cores: number;
-  readonly threads: number;
-  /** Bytes per second. */
-  readonly readBandwidth: number;
-  /** One minute's load average before and after: more than the cores means that others were at work. */
-  readonly load: readonly [number, number];
-}
 
 export function peerRow({ better, limit = null, atBest, ...figures }: Figures): PeerRow {
   const quotient = (a: number | null, b: number | null) => {
@@ -99,38 +82,4 @@ export function peerTable(rows: readonly PeerRow[]): string {
     '| --- | --- | --- | --- | --- | --- | --- |',
     ...lines,
   ].join('\n');
-}
-
-export interface Section {
-  readonly title: string;
-  readonly about: string;
-  readonly rows: readonly PeerRow[];
-}
-
-/** The page bench/PEERS.md. */
-export function peerPage(
-  command: string,
-  machine: PeerMachine,
-  versions: Readonly<Record<string, string>>,
-  sections: readonly Section[],
-  missing: readonly Missing[],
-): string {
-  const [before, after] = machine.load;
-  const named = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
-  const busy =
-    before > machine.cores / 2
-      ? `\n**Others were at work on this machine (load average ${before.toFixed(1)} on ${machine.cores} cores before the start): threads that wait for each other by spinning, as those of PyTorch and llama.cpp do, suffer most from that, so ratios of ours flatter; a share above 100 % means that the limit was taken at a busier time. Measure again on a machine at rest.**\n`
-      : '';
-  return `# Beside others
-
-\`${command}\` on ${machine.cpu}, ${machine.isa}, ${machine.cores} cores, ${machine.threads} threads, read bandwidth
-${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory), load average ${before.toFixed(1)} before and ${after.toFixed(1)} after. Versions: ${named.join(', ')}.
-A ratio above 1 means that ours is better. Rounds of ours and each peer in turn; figures are medians, "at best" is the ratio of each one's best pass.
-${busy}
-${sections.map(({ title, about, rows }) => `## ${title}\n\n${about}\n\n${peerTable(rows)}`).join('\n\n')}
-
-## Not measured
-
-${missing.length === 0 ? 'Nothing: every peer ran.' : missing.map(({ peer, reason }) => `- ${peer}: ${reason}`).join('\n')}
-`;
 }

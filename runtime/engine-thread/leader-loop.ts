@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { LeaderMessage } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { Model } from '../engine/batch.ts';
 import { EngineCore } from '../engine/engine-core.ts';
+import type { SamplingOperations } from '../engine/draw.ts';
 import type { EngineTuning } from '../engine/engine-tuning.ts';
 import type { EngineInfo, Submission } from '../engine/engine.ts';
 import { ModelExecutor } from '../engine/executor.ts';
@@ -18,7 +19,7 @@ export interface LeaderLoopOptions {
   readonly tuning: EngineTuning;
   /** Other ranks follow and get the plans. */
   readonly followed: boolean;
-  readonly native: Pick<Native, 'nanosecondsInside' | 'weights'>;
+  readonly native: Pick<Native, 'nanosecondsInside'> & SamplingOperations;
   readonly progress: () => void;
   readonly post: (message: FromWorker, transfer?: ArrayBuffer[]) => void;
 }
@@ -49,7 +50,7 @@ export class LeaderLoop {
       }),
       now: () => performance.now() * 1000,
       nativeUs: () => options.native.nanosecondsInside() / 1000,
-      weigh: options.native.weights,
+      samplingOperations: options.native,
       randomSeed: () => randomBytes(8).readBigUInt64LE(),
     });
   }

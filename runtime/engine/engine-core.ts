@@ -2,6 +2,7 @@
 // simulated) and talks to the outside by submit, abort and one StepOutput per step.
 
 import { fitProblem } from './admission.ts';
+import type { SamplingOperations } from './draw.ts';
 import type {
   EngineInfo,
   EngineLoad,
@@ -15,7 +16,6 @@ import type {
 import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { Sampler } from './sampler.ts';
-import type { Weigh } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
@@ -32,8 +32,8 @@ export interface EngineCoreOptions {
   readonly nativeUs?: () => number;
   /** The seed of a sequence that was submitted without one. */
   readonly randomSeed: () => bigint;
-  /** Weighs tokens when one is drawn; a plain loop when absent. */
-  readonly weigh?: Weigh;
+  /** What draws tokens; plain loops when absent. */
+  readonly samplingOperations?: SamplingOperations;
   /** A further reason to end a submission with 'error'; undefined = take it. */
   readonly refuse?: (submission: Submission) => string | undefined;
 }
@@ -80,7 +80,7 @@ export class EngineCore {
     };
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
-    this.#sampler = new Sampler(info.vocabSize, options.weigh);
+    this.#sampler = new Sampler(info.vocabSize, options.samplingOperations);
     this.#progressUs = options.now();
     this.#progressNativeUs = this.#nativeUs();
   }

@@ -1,8 +1,7 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { GREEDY } from '../../test/support/submissions.ts';
-import { Sampler, keepTopK, keepTopP, logprobOf } from './sampler.ts';
+import { Sampler } from './sampler.ts';
 import type { SamplerInput } from './sampler.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -139,6 +138,10 @@ describe('drawn tokens', () => {
     }
   });
 
+  it('stand a top-k beyond the vocabulary', () => {
+    expect(tokenOf([1, 2], { params: { temperature: 1e-9, topK: 99 } })).toBe(1);
+  });
+
   it('depend on seed and position alone', () => {
     const sampler = new Sampler(LOGITS.length);
     const answer = (seed: bigint): number[] =>
@@ -154,41 +157,13 @@ describe('drawn tokens', () => {
   });
 });
 
-describe('cuts', () => {
-  const logits = fc
-    .array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 1, maxLength: 30 })
-    .map((values) => Float32Array.from(values));
-  const share = fc.double({ min: 0.01, max: 0.999, noNaN: true });
-
-  it('with top-p leave the smallest set of the most likely that reaches it', () => {
-    fc.assert(
-      fc.property(logits, share, (row, topP) => {
-        const weights = Float64Array.from(row, Math.exp);
-        const weightOf = (id: number): number => weights[id] ?? 0;
-        const total = weights.reduce((sum, weight) => sum + weight, 0);
-        const kept = keepTopP(row, weights, undefined, topP * total);
-        const mass = (ids: readonly number[]): number =>
-          ids.reduce((sum, id) => sum + weightOf(id), 0) / total;
-        expect(mass(kept)).toBeGreaterThanOrEqual(topP - 1e-9);
-        expect(mass(kept.slice(0, -1))).toBeLessThan(topP + 1e-9);
-        const least = Math.min(...kept.map(weightOf));
-        const left = Array.from(row.keys()).filter((id) => !kept.includes(id));
-        for (const id of left) expect(weightOf(id)).toBeLessThanOrEqual(least);
-        expect(keepTopP(row, weights, [...row.keys()], topP * total)).toEqual(kept);
-      }),
-      { seed: 3 },
-    );
-  });
-
-  it('with top-k leave all that are as likely as the k-th', () => {
-    const row = Float32Array.of(2, 1, 3, 1, 1, 0);
-    expect(keepTopK(row, 3)).toEqual([2, 0, 1, 3, 4]);
-    expect(keepTopK(row, 2)).toEqual([2, 0]);
-    expect(tokenOf([1, 2], { params: { temperature: 1e-9, topK: 99 } })).toBe(1);
-  });
-});
-
 describe('log-probabilities', () => {
+  const logprobOf = (logits: readonly number[], logprobs: number) => {
+    const sampled = new Sampler(logits.length).sample(inputOf(logits, { logprobs }));
+    if ('error' in sampled || sampled.logprob === undefined) throw new Error('no log-probabilities');
+    return sampled.logprob;
+  };
+
   it('are of the distribution before penalty, temperature and cuts', () => {
     const logits = [Math.log(6), Math.log(3), Math.log(1)];
     const params = { temperature: 5, topK: 1, repetitionPenalty: 4, stopTokenIds: [0], minTokens: 9 };
@@ -201,9 +176,13 @@ describe('log-probabilities', () => {
   });
 
   it('stand large logits, equals come by id, 0 asks for none of the others', () => {
-    const { logprob, top } = logprobOf(Float32Array.of(3e38, 3e38, -3e38), 0, 1, 2);
+    const { logprob, top } = logprobOf([3e38, 3e38, -3e38], 2);
     expect(logprob).toBeCloseTo(Math.log(0.5), 6);
     expect(top.map(({ tokenId }) => tokenId)).toEqual([0, 1]);
-    expect(logprobOf(Float32Array.of(1, 2), 1, 1, 0).top).toEqual([]);
+    expect(logprobOf([1, 2], 0).top).toEqual([]);
+  });
+
+  it('are of no more tokens than there are', () => {
+    expect(logprobOf([1, 2], 9).top.map(({ tokenId }) => tokenId)).toEqual([1, 0]);
   });
 });

@@ -110,8 +110,23 @@ export interface Native {
   gatherRows(x: Tensor, rows: Int32Array): Tensor;
   /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values into ids [L]; -1 when one is NaN or Infinity, or all are -Infinity. */
   argmax(logits: Tensor, columns: number, ids: Int32Array): void;
-  /** weights[i] = exp((logits[i] - shift) / temperature) in double precision; returns their sum. */
-  weights(logits: Float32Array, shift: number, temperature: number, weights: Float64Array): number;
+  /**
+   * Draws from softmax(logits / temperature) cut to the tokens whose logit is at least the topK-th largest (0: all), then to the fewest most
+   * likely ones that hold topP of what is left (1: all). `most` is the largest logit, a number, no logit is NaN; temperature > 0. The token is the
+   * one at which the sum of weights first exceeds `share` [0, 1) of all, taken most likely first (equals by id) after a cut, by id without one.
+   */
+  drawToken(
+    logits: Float32Array,
+    most: number,
+    temperature: number,
+    topK: number,
+    topP: number,
+    share: number,
+  ): number;
+  /** The natural logarithm of the sum of exp(logits - shift), in double precision. */
+  logSumExp(logits: Float32Array, shift: number): number;
+  /** The tokens of the largest logits into ids, which may be empty: best first, equals by id. No logit is NaN. */
+  topTokens(logits: Float32Array, ids: Int32Array): void;
 
   // --- vision
   /** uint8 RGB [size, size, 3] -> normalised patches [(size/patch)^2, 3 * patch * patch] (channel, row, column order) in dtype: ((v / 255) - mean) / std in float32, then rounded. */

@@ -51,7 +51,9 @@ Napi::Value AddScaled(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
 Napi::Value Argmax(const Call& call);
-Napi::Value Weights(const Call& call);
+Napi::Value DrawToken(const Call& call);
+Napi::Value LogSumExp(const Call& call);
+Napi::Value TopTokens(const Call& call);
 
 // vision
 Napi::Value Patchify(const Call& call);
