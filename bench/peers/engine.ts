@@ -26,7 +26,7 @@ export interface EngineOptions {
   readonly say: (text: string) => void;
 }
 
-type Contender = 'ours' | 'PyTorch' | 'llama.cpp';
+type Contender = 'ours' | 'PyTorch' | 'llama.cpp' | 'vLLM';
 
 /** What is measured at once: the engines that hold the same shape with weights of the same width. */
 interface Stage {
@@ -105,6 +105,12 @@ export async function compareEngines(options: EngineOptions): Promise<Comparison
     } catch (error) {
       peers.missing.push({ peer: 'llama.cpp', reason: (error as Error).message });
     }
+    try {
+      if (isaLimit !== undefined) throw new Error(`its kernels cannot be held to ${isaLimit}`);
+      peers.vllm = { python: join(await install('vLLM', say), 'bin/python') };
+    } catch (error) {
+      peers.missing.push({ peer: 'vLLM', reason: (error as Error).message });
+    }
     const rows: PeerRow[] = [];
     for (const stage of STAGES) rows.push(...(await runStage(stage, peers, options)));
     const { missing, versions } = peers;
@@ -118,6 +124,7 @@ export async function compareEngines(options: EngineOptions): Promise<Comparison
 interface Peers {
   torch?: { readonly python: string; readonly environment: Readonly<Record<string, string>> };
   llama?: { readonly python: string; readonly addon: string; readonly backends: string };
+  vllm?: { readonly python: string };
   readonly gguf: string;
   readonly missing: Missing[];
   readonly versions: Record<string, string>;
@@ -125,6 +132,7 @@ interface Peers {
 
 const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyTorch: a decoder and a vision layer in eager mode
 (\`bench/peers/engine-pytorch.py\`). llama.cpp: \`llama_decode\` with flash attention on a GGUF file of the same shape, its keys and values in float16.
+vLLM: its CPU backend, random weights, whole steps of its engine, so with scheduling and sampling; eager, without its prefix cache.
 The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth, that of the others the time of ours for
 their matrix products alone. At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer ours and llama.cpp
 compute little more than keys and values for rows whose logits are not wanted, PyTorch everything: of a model of one layer that is most of the
@@ -132,7 +140,7 @@ prefill, of the 0.3B with its 16 layers a twentieth, of the 40B with its 60 abou
 
 async function runStage(
   stage: Stage,
-  { torch, llama, gguf, missing, versions }: Peers,
+  { torch, llama, vllm, gguf, missing, versions }: Peers,
   { threads, bandwidth, say }: EngineOptions,
 ): Promise<PeerRow[]> {
   say(stage.name);
@@ -149,6 +157,8 @@ async function runStage(
       'PyTorch',
       new EngineProcess('PyTorch', [torch.python, file('engine-pytorch.py')], torch.environment),
     );
+  if (vllm !== undefined && stage.quantization === undefined)
+    engines.set('vLLM', new EngineProcess('vLLM', [vllm.python, file('engine-vllm.py')]));
   try {
     if (llama !== undefined && stage.gguf !== undefined) {
       await writeGguf(llama.python, gguf, stage.gguf, stage.shape);
@@ -184,7 +194,7 @@ async function measure(
   const seconds = new Map<Contender, number[]>();
   for (let round = 0; round < ROUNDS; round++)
     for (const [name, engine] of Array.from(engines)) {
-      if (name === 'llama.cpp' && pass.op === 'image') continue;
+      if ((name === 'llama.cpp' || name === 'vLLM') && pass.op === 'image') continue;
       try {
         // A short pass finds its caches cold after another's turn; a long one does not feel it.
         const warmUp = round === 0 || pass.op === 'decode';

