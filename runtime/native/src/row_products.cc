@@ -66,7 +66,10 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
   const hn::Repartition<uint16_t, D> halves;
   const auto upper = hn::Set(bits, 0xFFFF0000u);
   const int64_t lanes = hn::Lanes(d);
+  // A single sum would wait for itself twice a turn.
+  constexpr bool kApart = kRows * kWeights == 1;
   V sums[kRows][kWeights];
+  V odd_sum = hn::Zero(d);
   for (int t = 0; t < kRows; ++t) {
     for (int n = 0; n < kWeights; ++n) sums[t][n] = hn::Zero(d);
   }
@@ -83,10 +86,14 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
       Foresee<kWeights>(at, w_stride);
       const auto pairs = hn::BitCast(bits, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(at)));
       const V evens = hn::BitCast(d, hn::ShiftLeft<16>(pairs)), odds = hn::BitCast(d, hn::And(pairs, upper));
-      for (int t = 0; t < kRows; ++t)
-        sums[t][n] = hn::MulAdd(odd[t], odds, hn::MulAdd(even[t], evens, sums[t][n]));
+      for (int t = 0; t < kRows; ++t) {
+        sums[t][n] = hn::MulAdd(even[t], evens, sums[t][n]);
+        V& rest = kApart ? odd_sum : sums[t][n];
+        rest = hn::MulAdd(odd[t], odds, rest);
+      }
     }
   }
+  if constexpr (kApart) sums[0][0] = hn::Add(sums[0][0], odd_sum);
   for (int t = 0; t < kRows; ++t) {
     for (int n = 0; n < kWeights; ++n) {
       float sum = hn::GetLane(hn::SumOfLanes(d, sums[t][n]));
@@ -100,8 +107,8 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
 template <int kRows, typename W>
 HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride, int64_t weights, float* out,
                          int64_t out_stride) {
-  // As many sums as there are registers for.
-  constexpr int kWeights = kRows == 1 ? 8 : kRows == 4 && HWY_TARGET > HWY_AVX3 ? 2 : 4;
+  // As many sums as there are registers for, beside the factors: 16 registers before AVX-512.
+  constexpr int kWeights = kRows == 1 ? 8 : kRows >= 3 && HWY_TARGET > HWY_AVX3 ? 3 : 4;
   int64_t n = 0;
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (std::is_same_v<W, BFloat16> && (kRows == 1 || HWY_TARGET <= HWY_AVX3)) {
@@ -116,7 +123,8 @@ HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride
   for (; n + kWeights <= weights; n += kWeights) {
     DotBlock<kRows, kWeights>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
   }
-  for (; n < weights; ++n) DotBlock<kRows, 1>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+  for (; n + 2 <= weights; n += 2) DotBlock<kRows, 2>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
+  if (n < weights) DotBlock<kRows, 1>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
 }
 
 template <typename W>
