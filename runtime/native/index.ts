@@ -20,7 +20,7 @@ export interface Native {
   // --- the machine
   /** CPU model, the instruction set in use ('avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether oneDNN multiplies bfloat16 itself. */
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
-  /** Threads that this thread's operations use from now on (>= 1). */
+  /** Threads that this thread's operations use from now on (>= 1); where memory is near some cores and far from others, each stays near its own. */
   setThreads(count: number): void;
   /** Nanoseconds that this thread has spent inside these functions so far: what is missing from a step's duration went by in JavaScript. */
   nanosecondsInside(): number;

@@ -7,6 +7,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 
+#include "memory_nodes.h"
 #include "operations.h"
 #include "row_math.h"
 
@@ -58,7 +59,9 @@ Napi::Value CpuInfo(const Call& call) {
 }
 
 Napi::Value SetThreads(const Call& call) {
-  omp_set_num_threads(static_cast<int>(call.Integer(0, "count", 1, 1024)));
+  const int count = static_cast<int>(call.Integer(0, "count", 1, 1024));
+  omp_set_num_threads(count);
+  SpreadThreads(count);
   return call.env().Undefined();
 }
 
