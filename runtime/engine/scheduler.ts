@@ -17,6 +17,7 @@ import { checkLimits } from './scheduler-limits.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
 import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
 import type { Sequence } from './sequence.ts';
+import { StepDraft } from './step-draft.ts';
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
 
@@ -26,13 +27,6 @@ export interface EndedSequence {
   readonly matchedStopTokenId: number | undefined;
   /** Set when reason is 'error'. */
   readonly message: string | undefined;
-}
-
-/** The step being planned: tokens per chosen sequence. Nothing in it is final, a chosen sequence can still be preempted. */
-interface Draft {
-  budget: number;
-  readonly chosen: Map<Sequence, number>;
-  preempted: boolean;
 }
 
 /** Decides who runs; owns the sequences from add to their end. */
@@ -117,12 +111,16 @@ export class Scheduler {
     return ended;
   }
 
-  /** The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. */
-  schedule(): ScheduledStep | undefined {
+  /**
+   * The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. prefillTokens: how many
+   * prefill tokens, at least one, are welcome beside so many decodes.
+   */
+  schedule(prefillTokens: (decodes: number) => number = () => Infinity): ScheduledStep | undefined {
     this.#images.beginStep();
     this.#prefixes.beginStep();
     this.#promoteOverdue();
-    const draft: Draft = { budget: this.#limits.maxBatchedTokens, chosen: new Map(), preempted: false };
+    const decodes = this.#numDecodes();
+    const draft = new StepDraft(Math.min(this.#limits.maxBatchedTokens, decodes + prefillTokens(decodes)));
     this.#chooseRunning(draft);
     if (!draft.preempted) this.#chooseWaiting(draft);
     return draft.chosen.size === 0 ? undefined : this.#commit(draft.chosen);
@@ -184,20 +182,26 @@ export class Scheduler {
     }
   }
 
+  #numDecodes(): number {
+    let decodes = 0;
+    for (const { numUncomputed } of this.#running) if (numUncomputed === 1) decodes += 1;
+    return decodes;
+  }
+
   /** Decodes first, then prefills, the best-ranked of each first. */
-  #chooseRunning(draft: Draft): void {
+  #chooseRunning(draft: StepDraft): void {
     const ranked = [...this.#running].sort(byRank);
     const decodes = ranked.filter((sequence) => sequence.numUncomputed === 1);
     const prefills = ranked.filter((sequence) => sequence.numUncomputed > 1);
     for (const sequence of [...decodes, ...prefills]) {
       if (sequence.state !== 'running' || draft.budget === 0) continue;
       const count = this.#chunk(sequence, draft);
-      if (count > 0) choose(draft, sequence, count);
+      if (count > 0) draft.choose(sequence, count);
     }
   }
 
   /** Tokens of a running sequence that can be computed now, their blocks allocated and their pictures held; preempts when there is no block. */
-  #chunk(sequence: Sequence, draft: Draft): number {
+  #chunk(sequence: Sequence, draft: StepDraft): number {
     if (waitsForImage(this.#images, sequence, sequence.numComputed)) return 0;
     const wanted = sequence.numComputed + Math.min(sequence.numUncomputed, draft.budget);
     let room = this.#blocks.grow(sequence.blockTable, wanted);
@@ -216,7 +220,7 @@ export class Scheduler {
   }
 
   /** Admits waiting sequences in rank order; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
-  #chooseWaiting(draft: Draft): void {
+  #chooseWaiting(draft: StepDraft): void {
     if (this.#waiting.size === 0) return;
     // Free blocks less what the running sequences need for the tokens they know.
     let available = this.#blocks.numFree;
@@ -243,7 +247,7 @@ export class Scheduler {
       this.#waiting.delete(sequence);
       this.#running.add(sequence);
       sequence.state = 'running';
-      choose(draft, sequence, count);
+      draft.choose(sequence, count);
     }
   }
 
@@ -251,10 +255,8 @@ export class Scheduler {
     return Math.max(0, this.#blocks.blocksFor(sequence.numTokens) - sequence.blockTable.length);
   }
 
-  #preempt(victim: Sequence, draft: Draft): void {
-    draft.budget += draft.chosen.get(victim) ?? 0;
-    draft.chosen.delete(victim);
-    draft.preempted = true;
+  #preempt(victim: Sequence, draft: StepDraft): void {
+    draft.preempt(victim);
     this.#release(victim);
     victim.numComputed = 0;
     victim.state = 'waiting';
@@ -295,9 +297,4 @@ export class Scheduler {
     releaseImages(this.#images, sequence, end);
     this.#prefixes.publish(sequence, fullBefore);
   }
-}
-
-function choose(draft: Draft, sequence: Sequence, count: number): void {
-  draft.chosen.set(sequence, count);
-  draft.budget -= count;
 }
