@@ -6,13 +6,14 @@ import type { EngineInfo, EngineLoad, StepDuration, StepOutput, Submission, Toke
 import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { finishedSequence } from './finished-sequence.ts';
+import type { EndedSequence } from './finished-sequence.ts';
 import { Sampler } from './sampler.ts';
 import type { Weigh } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
 import { workOf } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
-import type { EndedSequence, TokenChoice } from './scheduler.ts';
+import type { TokenChoice } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import { StepClock } from './step-clock.ts';
 import { StepPace } from './step-pace.ts';

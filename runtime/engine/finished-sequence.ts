@@ -1,7 +1,16 @@
 // How the end of a sequence is told to the outside.
 
 import type { FinishReason, FinishedSequence } from './engine.ts';
-import type { EndedSequence } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+
+/** A sequence that the scheduler has ended, and why. */
+export interface EndedSequence {
+  readonly sequence: Sequence;
+  readonly reason: FinishReason;
+  readonly matchedStopTokenId: number | undefined;
+  /** Set when reason is 'error'. */
+  readonly message: string | undefined;
+}
 
 /** nowUs: microseconds of the engine's clock; phases that the sequence did not reach count 0. */
 export function finishedSequence(

@@ -8,11 +8,13 @@
 import { BlockManager } from './block-manager.ts';
 import { EncodedImages } from './encoded-images.ts';
 import type { CacheLoad, FinishReason } from './engine.ts';
+import type { EndedSequence } from './finished-sequence.ts';
 import { PrefixCache } from './prefix-cache.ts';
 import { ReusedInt32Array } from './reused-arrays.ts';
 import { buildStep } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import { byRank } from './scheduling-order.ts';
+import { checkAccounts } from './scheduler-accounts.ts';
 import { checkLimits } from './scheduler-limits.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
 import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
@@ -20,14 +22,6 @@ import type { Sequence } from './sequence.ts';
 import { StepDraft } from './step-draft.ts';
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
-
-export interface EndedSequence {
-  readonly sequence: Sequence;
-  readonly reason: FinishReason;
-  readonly matchedStopTokenId: number | undefined;
-  /** Set when reason is 'error'. */
-  readonly message: string | undefined;
-}
 
 /** Decides who runs; owns the sequences from add to their end. */
 export class Scheduler {
@@ -144,36 +138,20 @@ export class Scheduler {
         this.end(sequence, 'error', undefined, choice.error);
         continue;
       }
-      const { stopTokenIds, minTokens, maxTokens } = sequence.sampling;
-      if (sequence.numGenerated >= minTokens && stopTokenIds.includes(choice.tokenId)) {
+      if (isStop(sequence, choice.tokenId)) {
         this.end(sequence, 'stop', choice.tokenId);
         continue;
       }
       sequence.append(choice.tokenId);
       delivered.push({ sequence, tokenId: choice.tokenId });
-      if (sequence.numGenerated >= maxTokens || sequence.numTokens >= this.#limits.maxModelLength) {
-        this.end(sequence, 'length');
-      }
+      if (isFull(sequence, this.#limits.maxModelLength)) this.end(sequence, 'length');
     }
     return delivered;
   }
 
   /** Throws when blocks, references or images are not accounted for; for tests. */
   checkInvariants(): void {
-    const live = [...this.#waiting, ...this.#running];
-    this.#blocks.checkInvariants(live.map((sequence) => sequence.blockTable));
-    for (const { handle, blockTable, numComputed } of live) {
-      // What follows the computed tokens is still to be written; full blocks are those that others may read.
-      const unwritten = blockTable.slice(Math.floor(numComputed / this.#limits.blockSize));
-      const full = unwritten.find((block) => this.#blocks.hashOf(block) !== undefined);
-      if (full !== undefined)
-        throw new Error(`sequence ${String(handle)} would write full block ${String(full)}`);
-    }
-    const held = new Set(live.flatMap((sequence) => sequence.images.map((image) => image.encoded)));
-    held.delete(undefined);
-    if (held.size !== this.#images.numHeld) {
-      throw new Error(`${String(this.#images.numHeld)} images are held, sequences hold ${String(held.size)}`);
-    }
+    checkAccounts([...this.#waiting, ...this.#running], this.#blocks, this.#images);
   }
 
   #promoteOverdue(): void {
@@ -225,8 +203,10 @@ export class Scheduler {
     // Free blocks less what the running sequences need for the tokens they know.
     let available = this.#blocks.numFree;
     for (const sequence of this.#running) available -= this.#missingBlocks(sequence);
+    for (const sequence of draft.chosen.keys()) this.#prefixes.comes(sequence);
+    let numHeld = 0; // that wait for blocks which others compute, with their places kept
     for (const sequence of [...this.#waiting].sort(byRank)) {
-      if (draft.budget === 0 || this.#running.size >= this.#limits.maxSequences) return;
+      if (draft.budget === 0 || this.#running.size + numHeld >= this.#limits.maxSequences) return;
       const needed = this.#blocks.blocksFor(sequence.numTokens);
       if (needed > this.#limits.kvBlocks) {
         const message = `${String(sequence.numTokens)} tokens take ${String(needed)} KV blocks of ${String(this.#limits.kvBlocks)}`;
@@ -239,6 +219,14 @@ export class Scheduler {
       // Blocks that other sequences hold anyway take none of what is free.
       const taken = needed - hit.blocks.length + hit.numIdle;
       if (taken + headroom > available || waitsForImage(this.#images, sequence, hit.tokens)) return;
+      if (this.#prefixes.shouldWait(sequence, hit, draft.budget)) {
+        available -= taken;
+        numHeld += 1;
+        continue;
+      }
+      // Only what is through with its prompt in this step may pass those held: it takes nothing of the next.
+      const isWhole = sequence.images.length === 0 && sequence.numTokens - hit.tokens <= draft.budget;
+      if (numHeld > 0 && !isWhole) return;
       this.#prefixes.adopt(sequence, hit);
       const wanted = Math.min(sequence.numTokens, hit.tokens + draft.budget);
       const room = this.#blocks.grow(sequence.blockTable, wanted);
@@ -248,6 +236,7 @@ export class Scheduler {
       this.#running.add(sequence);
       sequence.state = 'running';
       draft.choose(sequence, count);
+      this.#prefixes.comes(sequence);
     }
   }
 
@@ -297,4 +286,13 @@ export class Scheduler {
     releaseImages(this.#images, sequence, end);
     this.#prefixes.publish(sequence, fullBefore);
   }
+}
+
+/** The token ends the answer and is no part of it. */
+function isStop({ sampling, numGenerated }: Sequence, tokenId: number): boolean {
+  return numGenerated >= sampling.minTokens && sampling.stopTokenIds.includes(tokenId);
+}
+
+function isFull({ sampling, numGenerated, numTokens }: Sequence, maxModelLength: number): boolean {
+  return numGenerated >= sampling.maxTokens || numTokens >= maxModelLength;
 }
