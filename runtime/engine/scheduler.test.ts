@@ -18,25 +18,6 @@ describe('token budget', () => {
     expect(bench.step()).toEqual([[1, 5, 1], [2, 14, 1], [3, 5, 1]]); // prettier-ignore
   });
 
-  it('is what the caller welcomes beside the decodes, within the limit; the decodes are always in it', () => {
-    const bench = new SchedulerBench({ maxBatchedTokens: 12, kvBlocks: 64 });
-    for (const handle of [1, 2]) bench.add(submission(handle, { sampling: { maxTokens: 20 } }));
-    bench.step();
-    bench.add(submission(3, { tokenIds: promptOf(40) }));
-    const asked: number[] = [];
-    const tokens = [1, 3, Infinity].map((welcome) => {
-      const step = bench.scheduler.schedule((decodes) => {
-        asked.push(decodes);
-        return welcome;
-      });
-      const choices = step?.sampling.map(() => ({ tokenId: 1 })) ?? [];
-      if (step !== undefined) bench.scheduler.postprocess(step, choices);
-      return step?.plan.sequences.map(({ numTokens }) => numTokens);
-    });
-    expect(tokens).toEqual([[1, 1, 1], [1, 1, 3], [1, 1, 10]]); // prettier-ignore
-    expect(asked).toEqual([2, 2, 2]);
-  });
-
   it('admits at most maxSequences', () => {
     const bench = new SchedulerBench({ maxSequences: 2 });
     for (const handle of [1, 2, 3]) bench.add(submission(handle, { tokenIds: promptOf(1) }));

@@ -20,6 +20,7 @@ import type { SchedulerLimits } from './scheduler-limits.ts';
 import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
 import type { Sequence } from './sequence.ts';
 import { StepDraft } from './step-draft.ts';
+import { WaitingLine } from './waiting-line.ts';
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
 
@@ -29,7 +30,7 @@ export class Scheduler {
   readonly #blocks: BlockManager;
   readonly #prefixes: PrefixCache;
   readonly #images: EncodedImages;
-  readonly #waiting = new Set<Sequence>();
+  readonly #waiting: WaitingLine;
   readonly #running = new Set<Sequence>();
   /** Told to the ranks in the next plan. */
   #finished: number[] = [];
@@ -42,6 +43,7 @@ export class Scheduler {
   constructor(limits: SchedulerLimits) {
     checkLimits(limits);
     this.#limits = limits;
+    this.#waiting = new WaitingLine(limits.agingSteps);
     this.#blocks = new BlockManager(limits.kvBlocks, limits.blockSize);
     this.#prefixes = new PrefixCache(this.#blocks, limits.prefixCache);
     this.#images = new EncodedImages(limits);
@@ -80,15 +82,14 @@ export class Scheduler {
   }
 
   add(sequence: Sequence): void {
-    sequence.waitingSince = this.#step;
-    this.#waiting.add(sequence);
+    this.#waiting.add(sequence, this.#step);
   }
 
   /** Ends a sequence at any time, also between its plan and the result; one that has ended is left alone. */
   end(sequence: Sequence, reason: FinishReason, matchedStopTokenId?: number, message?: string): void {
     if (sequence.state === 'finished') return;
-    this.#waiting.delete(sequence);
-    this.#running.delete(sequence);
+    const wasAdded = this.#running.delete(sequence) || this.#waiting.has(sequence);
+    if (wasAdded) this.#waiting.end(sequence);
     this.#release(sequence);
     sequence.state = 'finished';
     if (sequence.knownToRanks) {
@@ -112,7 +113,6 @@ export class Scheduler {
   schedule(prefillTokens: (decodes: number) => number = () => Infinity): ScheduledStep | undefined {
     this.#images.beginStep();
     this.#prefixes.beginStep();
-    this.#promoteOverdue();
     const decodes = this.#numDecodes();
     const draft = new StepDraft(Math.min(this.#limits.maxBatchedTokens, decodes + prefillTokens(decodes)));
     this.#chooseRunning(draft);
@@ -143,6 +143,7 @@ export class Scheduler {
         continue;
       }
       sequence.append(choice.tokenId);
+      this.#waiting.answered(sequence);
       delivered.push({ sequence, tokenId: choice.tokenId });
       if (isFull(sequence, this.#limits.maxModelLength)) this.end(sequence, 'length');
     }
@@ -152,12 +153,6 @@ export class Scheduler {
   /** Throws when blocks, references or images are not accounted for; for tests. */
   checkInvariants(): void {
     checkAccounts([...this.#waiting, ...this.#running], this.#blocks, this.#images);
-  }
-
-  #promoteOverdue(): void {
-    for (const sequence of this.#waiting) {
-      if (this.#step - sequence.waitingSince >= this.#limits.agingSteps) sequence.promoted = true;
-    }
   }
 
   #numDecodes(): number {
@@ -197,7 +192,7 @@ export class Scheduler {
     return holdImages(this.#images, sequence, Math.min(wanted, room)) - sequence.numComputed;
   }
 
-  /** Admits waiting sequences in rank order; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
+  /** Admits waiting sequences in the order of their line; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
   #chooseWaiting(draft: StepDraft): void {
     if (this.#waiting.size === 0) return;
     // Free blocks less what the running sequences need for the tokens they know.
@@ -205,7 +200,7 @@ export class Scheduler {
     for (const sequence of this.#running) available -= this.#missingBlocks(sequence);
     for (const sequence of draft.chosen.keys()) this.#prefixes.comes(sequence);
     let numHeld = 0; // that wait for blocks which others compute, with their places kept
-    for (const sequence of [...this.#waiting].sort(byRank)) {
+    for (const sequence of this.#waiting.inOrder(this.#step)) {
       if (draft.budget === 0 || this.#running.size + numHeld >= this.#limits.maxSequences) return;
       const needed = this.#blocks.blocksFor(sequence.numTokens);
       if (needed > this.#limits.kvBlocks) {
@@ -232,7 +227,7 @@ export class Scheduler {
       const room = this.#blocks.grow(sequence.blockTable, wanted);
       const count = holdImages(this.#images, sequence, Math.min(wanted, room)) - hit.tokens;
       available -= taken;
-      this.#waiting.delete(sequence);
+      this.#waiting.start(sequence, sequence.numTokens - hit.tokens, this.#step);
       this.#running.add(sequence);
       sequence.state = 'running';
       draft.choose(sequence, count);
@@ -249,9 +244,8 @@ export class Scheduler {
     this.#release(victim);
     victim.numComputed = 0;
     victim.state = 'waiting';
-    victim.waitingSince = this.#step;
     this.#running.delete(victim);
-    this.#waiting.add(victim);
+    this.#waiting.putBack(victim, this.#step);
     this.#preempted.push(victim.handle);
   }
 

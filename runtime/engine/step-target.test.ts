@@ -4,6 +4,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { promptOf, submission } from '../../test/support/submissions.ts';
+import { SchedulerBench } from '../../test/support/scheduler-bench.ts';
 import { quantile, simulatedRun } from '../../test/support/simulated-run.ts';
 import type { Arrival, SimulatedAnswer } from '../../test/support/simulated-run.ts';
 import { mix } from './seeded-random.ts';
@@ -101,5 +102,26 @@ describe.each(Object.keys(MACHINES) as (keyof typeof MACHINES)[])('a step target
     // Prompts still start in the order in which they came.
     const started = prompts.map((_, index) => on.answers.get(100 + index)?.tokensMs[0] ?? Infinity);
     expect(started).toEqual(started.toSorted((a, b) => a - b));
+  });
+});
+
+describe('the token budget of a step', () => {
+  it('is what the caller welcomes beside the decodes, within the limit; the decodes are always in it', () => {
+    const bench = new SchedulerBench({ maxBatchedTokens: 12, kvBlocks: 64 });
+    for (const handle of [1, 2]) bench.add(submission(handle, { sampling: { maxTokens: 20 } }));
+    bench.step();
+    bench.add(submission(3, { tokenIds: promptOf(40) }));
+    const asked: number[] = [];
+    const tokens = [1, 3, Infinity].map((welcome) => {
+      const step = bench.scheduler.schedule((decodes) => {
+        asked.push(decodes);
+        return welcome;
+      });
+      const choices = step?.sampling.map(() => ({ tokenId: 1 })) ?? [];
+      if (step !== undefined) bench.scheduler.postprocess(step, choices);
+      return step?.plan.sequences.map(({ numTokens }) => numTokens);
+    });
+    expect(tokens).toEqual([[1, 1, 1], [1, 1, 3], [1, 1, 10]]); // prettier-ignore
+    expect(asked).toEqual([2, 2, 2]);
   });
 });
