@@ -54,7 +54,7 @@ function load(): void {
 function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const ready = required(rankModel, 'start');
   const { blockSize, maxSequences, rank, worldSize } = options;
-  const { maxBatchedTokens, stepTargetMs, prefixCache, encoderCacheBytes } = options;
+  const { maxBatchedTokens, stepTargetMs, prefixCache } = options;
   model = ready.start(kvBlocks, peerAddresses);
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
@@ -68,7 +68,7 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
         maxBatchedTokens,
         stepTargetMs,
         prefixCache,
-        encoderCacheBytes,
+        encoderCacheBytes: ready.encoderCacheBytes,
         imageBytes,
       },
       followed: worldSize > 1,

@@ -7,6 +7,7 @@ import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
 import { finishedSequence } from './finished-sequence.ts';
 import type { EndedSequence } from './finished-sequence.ts';
+import { maxCachedImages } from '../model/image-bytes.ts';
 import { Sampler } from './sampler.ts';
 import type { Weigh } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
@@ -69,7 +70,7 @@ export class EngineCore {
       maxBatchedTokens: tuning.maxBatchedTokens,
       maxImageEncodes: tuning.maxImageEncodes,
       maxEncodedImages: tuning.maxEncodedImages,
-      maxCachedImages: Math.floor(tuning.encoderCacheBytes / tuning.imageBytes),
+      maxCachedImages: maxCachedImages(tuning),
       agingSteps: tuning.agingSteps,
       prefixCache: tuning.prefixCache,
     };
