@@ -27,6 +27,7 @@ describe('parseConfig', () => {
       hangTimeoutMs: 4000,
       prefixCache: true,
       encoderCacheBytes: 256 << 20,
+      stepTargetMs: 100,
     });
     expect(Object.isFrozen(config)).toBe(true);
   });
@@ -34,6 +35,11 @@ describe('parseConfig', () => {
   it('reads what is to be cached', () => {
     const config = parseConfig('--model m --prefix-cache off --encoder-cache-bytes 0'.split(' '), machine);
     expect(config).toMatchObject({ prefixCache: false, encoderCacheBytes: 0 });
+  });
+
+  it('reads how long a step should take', () => {
+    expect(parseConfig('--model m --step-target-ms 0'.split(' '), machine).stepTargetMs).toBe(0);
+    expect(parseConfig('--model m --step-target-ms 40'.split(' '), machine).stepTargetMs).toBe(40);
   });
 
   it('reads a rank of a group', () => {
@@ -55,6 +61,7 @@ describe('parseConfig', () => {
     [['--model', 'm', '--max-batched-tokens', '8'], 'below --max-sequences 64'],
     [['--model', 'm', '--kv-cache-fraction', '1.5'], 'above 0 and at most 1'],
     [['--model', 'm', '--kv-cache-bytes', '1', '--kv-cache-fraction', '0.5'], 'exclude each other'],
+    [['--model', 'm', '--step-target-ms', '1.5'], 'at least 0'],
     [['--model', 'm', '--prefix-cache', 'yes'], 'one of on, off'],
     [['--model', 'm', '--encoder-cache-bytes', '-1'], 'at least 0'],
     [['--model', 'm', '--simulate', '{'], '--simulate is not JSON'],

@@ -38,6 +38,8 @@ export interface Config {
   readonly maxModelLength: number | undefined;
   readonly maxSequences: number;
   readonly maxBatchedTokens: number;
+  /** What a step with decodes and prefill should take; 0 = whatever maxBatchedTokens take. */
+  readonly stepTargetMs: number;
   readonly blockSize: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
   /** Sequences that begin alike share what was computed of their beginning. */
@@ -74,6 +76,7 @@ const FLAGS = {
   'max-model-length': 'string',
   'max-sequences': 'string',
   'max-batched-tokens': 'string',
+  'step-target-ms': 'string',
   'block-size': 'string',
   'kv-cache-bytes': 'string',
   'kv-cache-fraction': 'string',
@@ -114,7 +117,8 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
     quantization: flags.oneOf('quantization', ['none', 'int8'], 'none'),
     maxModelLength: flags.optionalInteger('max-model-length', { min: 2 }),
     maxSequences,
-    maxBatchedTokens: flags.integer('max-batched-tokens', 512, { min: 1 }), // per step: bounds how long decodes wait for a prefill
+    maxBatchedTokens: flags.integer('max-batched-tokens', 512, { min: 1 }), // per step: memory of a forward pass
+    stepTargetMs: flags.integer('step-target-ms', 100, { min: 0 }), // ten tokens a second while prompts come in: faster than people read
     blockSize: flags.integer('block-size', 16, { min: 1, max: 1024 }), // tokens: small enough to waste little on short sequences
     kvCache:
       bytes === undefined

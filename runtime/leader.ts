@@ -164,12 +164,13 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
 
 function simulate(self: RankProcess, model: ModelConfig): StartedEngine {
   const { config } = self;
-  const { maxSequences, maxBatchedTokens, blockSize, prefixCache, encoderCacheBytes } = config;
+  const { maxSequences, maxBatchedTokens, stepTargetMs, blockSize, prefixCache, encoderCacheBytes } = config;
   const given = {
     vocabSize: model.llm.vocabSize,
     imageBytes: imageBytes(model, config.dtype),
     maxSequences,
     maxBatchedTokens,
+    stepTargetMs,
     blockSize,
     prefixCache,
     encoderCacheBytes,

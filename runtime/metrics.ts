@@ -2,11 +2,14 @@
 
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { EMPTY_CACHES } from './engine/engine.ts';
-import type { CacheLoad, EngineLoad, FinishReason, StepDuration } from './engine/engine.ts';
+import type { CacheLoad, EngineLoad, FinishReason, StepDuration, StepOutput } from './engine/engine.ts';
 import type { StartupPhase } from './startup.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const INTER_TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+const PREFILL_TOKENS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+type StepTokens = Pick<StepOutput, 'tokenIds' | 'prefillTokens'>;
 
 /** The metrics of one rank, in their own registry. */
 export class RuntimeMetrics {
@@ -25,6 +28,11 @@ export class RuntimeMetrics {
   readonly #stepNative = this.#counter(
     'step_native_seconds_total',
     'Of the duration of engine steps, spent inside native operations.',
+  );
+  readonly #stepPrefill = this.#histogram(
+    'step_prefill_tokens',
+    'Prefill tokens of the engine steps that had any.',
+    PREFILL_TOKENS,
   );
   readonly #promptTokens = this.#counter(
     'prompt_tokens_total',
@@ -95,10 +103,11 @@ export class RuntimeMetrics {
     for (let token = 0; token < count; token += 1) this.#interToken.observe(seconds / count);
   }
 
-  step({ us, nativeUs }: StepDuration, generatedTokens: number): void {
+  step({ us, nativeUs }: StepDuration, { tokenIds, prefillTokens }: StepTokens): void {
     this.#step.observe(us / 1e6);
     this.#stepNative.inc(nativeUs / 1e6);
-    this.#generationTokens.inc(generatedTokens);
+    this.#generationTokens.inc(tokenIds.length);
+    if (prefillTokens > 0) this.#stepPrefill.observe(prefillTokens);
   }
 
   finished(reason: FinishReason | 'rejected'): void {

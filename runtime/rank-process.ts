@@ -146,6 +146,7 @@ export function threadOptions(config: Config): ThreadOptions {
     maxModelLength: config.maxModelLength,
     maxSequences: config.maxSequences,
     maxBatchedTokens: config.maxBatchedTokens,
+    stepTargetMs: config.stepTargetMs,
     kvCache: config.kvCache,
     prefixCache: config.prefixCache,
     encoderCacheBytes: config.encoderCacheBytes,

@@ -19,6 +19,7 @@ export interface ThreadOptions {
   readonly maxModelLength: number | undefined;
   readonly maxSequences: number;
   readonly maxBatchedTokens: number;
+  readonly stepTargetMs: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
   readonly prefixCache: boolean;
   readonly encoderCacheBytes: number;

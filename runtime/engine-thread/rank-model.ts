@@ -3,6 +3,8 @@
 
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { DEFAULT_TUNING } from '../engine/engine-tuning.ts';
+import { divideCacheMemory } from '../model/cache-memory.ts';
 import { imageBytes } from '../model/image-bytes.ts';
 import { InternVL } from '../model/internvl.ts';
 import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
@@ -29,6 +31,7 @@ export class RankModel {
   readonly #checkpoint: Checkpoint;
   readonly #plans: readonly TensorPlan[];
   readonly #maxModelLength: number;
+  #encoderCacheBytes = 0;
   #collective = false;
   #weights: Weights | undefined;
 
@@ -70,6 +73,11 @@ export class RankModel {
     return { addresses, maxKvBlocks };
   }
 
+  /** What the encoder cache may take on this rank, once join has divided its memory. */
+  get encoderCacheBytes(): number {
+    return this.#encoderCacheBytes;
+  }
+
   /** Reads this rank's weights, once; returns their bytes. Throws CheckpointError. */
   load(onProgress: (progress: LoadProgress) => void): number {
     this.#weights ??= loadWeights(this.#native, this.#checkpoint, this.#plans, (progress) => {
@@ -100,11 +108,15 @@ export class RankModel {
   }
 
   #kvBlocks(freeBytes: number): number {
-    const { dtype, worldSize, blockSize, maxSequences, kvCache } = this.#options;
+    const { dtype, worldSize, blockSize, maxSequences, kvCache, encoderCacheBytes } = this.#options;
     const weightBytes = this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
     const left = this.#weights === undefined ? Math.max(0, freeBytes - weightBytes) : freeBytes;
+    const { maxEncodedImages } = DEFAULT_TUNING;
+    const pictures = { imageBytes: this.prepared.imageBytes, maxEncodedImages, encoderCacheBytes };
+    const memory = divideCacheMemory(kvCache, left, pictures);
+    this.#encoderCacheBytes = memory.encoderCacheBytes;
     return kvCacheBlocks({
-      availableBytes: 'bytes' in kvCache ? kvCache.bytes : left * kvCache.fraction,
+      availableBytes: memory.kvBytes,
       bytesPerBlock: kvBytesPerBlock(this.#checkpoint.config, worldSize, dtype, blockSize),
       blockSize,
       maxModelLength: this.#maxModelLength,

@@ -53,8 +53,8 @@ function load(): void {
 
 function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const ready = required(rankModel, 'start');
-  const { blockSize, maxSequences, maxBatchedTokens, prefixCache, encoderCacheBytes, rank, worldSize } =
-    options;
+  const { blockSize, maxSequences, rank, worldSize } = options;
+  const { maxBatchedTokens, stepTargetMs, prefixCache } = options;
   model = ready.start(kvBlocks, peerAddresses);
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
@@ -63,7 +63,14 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
     const loop = new LeaderLoop({
       info: { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences },
       model,
-      tuning: { ...DEFAULT_TUNING, maxBatchedTokens, prefixCache, encoderCacheBytes, imageBytes },
+      tuning: {
+        ...DEFAULT_TUNING,
+        maxBatchedTokens,
+        stepTargetMs,
+        prefixCache,
+        encoderCacheBytes: ready.encoderCacheBytes,
+        imageBytes,
+      },
       followed: worldSize > 1,
       native: native(),
       progress,

@@ -34,6 +34,7 @@ interface Scenario {
   readonly kvTokens: number;
   readonly maxSequences: number;
   readonly extraBudget: number;
+  readonly stepTargetMs: number;
   readonly maxImageEncodes: number;
   readonly maxEncodedImages: number;
   readonly agingSteps: number;
@@ -57,7 +58,8 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
   blockSize: fc.integer({ min: 1, max: 5 }),
   kvTokens: fc.integer({ min: 20, max: 80 }),
   maxSequences: fc.integer({ min: 1, max: 6 }),
-  extraBudget: fc.nat(20),
+  extraBudget: fc.nat(30),
+  stepTargetMs: fc.nat(3),
   maxImageEncodes: fc.integer({ min: 1, max: 3 }),
   maxEncodedImages: fc.integer({ min: 1, max: 4 }),
   agingSteps: fc.integer({ min: 1, max: 30 }),
@@ -81,7 +83,7 @@ describe('engine core under random load', () => {
         seen.imageHits += run.caches.imageHits;
         for (const { reason } of run.finished.values()) reasons.add(reason);
       }),
-      { seed: SEED, numRuns: 200 },
+      { seed: SEED, numRuns: 400 },
     );
     // The scenarios reach what they are for.
     expect(seen.preemptions).toBeGreaterThan(20);
@@ -97,10 +99,12 @@ describe('engine core under random load', () => {
 async function simulate(given: Scenario) {
   const limits = limitsOf(given);
   const checked = new CheckedExecutor(given, limits);
+  let clockUs = 0;
   const core = new EngineCore({
     info: { ...limits, maxModelLength: 60, vocabSize: VOCAB, maxSequences: given.maxSequences },
     tuning: {
       maxBatchedTokens: limits.maxBatchedTokens,
+      stepTargetMs: given.stepTargetMs,
       maxWaiting: 100,
       maxImageEncodes: given.maxImageEncodes,
       maxEncodedImages: given.maxEncodedImages,
@@ -110,7 +114,7 @@ async function simulate(given: Scenario) {
       imageBytes: 10,
     },
     executor: checked,
-    now: () => 0,
+    now: () => (clockUs += 200 + checked.tokens * 50), // so that the target bounds some steps
     randomSeed: () => 0n,
   });
   const submissions = given.arrivals.map((each, handle) => submissionOf(each, handle));
@@ -210,6 +214,8 @@ function collect(
  */
 class CheckedExecutor implements Executor {
   preemptions = 0;
+  /** Of the last step. */
+  tokens = 0;
   chunks = 0;
   sharedRows = 0;
   /** Preempted sequences that found some of their blocks again. */
@@ -249,6 +255,7 @@ class CheckedExecutor implements Executor {
   ): Promise<StepResult> {
     const numTokens = plan.sequences.reduce((sum, sequence) => sum + sequence.numTokens, 0);
     expect(numTokens).toBe(inputIds.length);
+    this.tokens = numTokens;
     expect(numTokens).toBeLessThanOrEqual(this.#maxBatchedTokens);
     expect(plan.sequences.length).toBeLessThanOrEqual(this.#given.maxSequences);
     expect(plan.encodeImages.length).toBeLessThanOrEqual(this.#given.maxImageEncodes);

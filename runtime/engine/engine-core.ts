@@ -3,24 +3,21 @@
 
 import { fitProblem } from './admission.ts';
 import type { SamplingOperations } from './draw.ts';
-import type {
-  EngineInfo,
-  EngineLoad,
-  FinishReason,
-  FinishedSequence,
-  StepDuration,
-  StepOutput,
-  Submission,
-  TokenLogprob,
-} from './engine.ts';
+import type { EngineInfo, EngineLoad, StepDuration, StepOutput, Submission, TokenLogprob } from './engine.ts';
 import type { EngineTuning } from './engine-tuning.ts';
 import type { Executor, StepResult } from './executor.ts';
+import { finishedSequence } from './finished-sequence.ts';
+import type { EndedSequence } from './finished-sequence.ts';
+import { maxCachedImages } from '../model/image-bytes.ts';
 import { Sampler } from './sampler.ts';
 import { Scheduler } from './scheduler.ts';
+import { workOf } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
-import type { EndedSequence, TokenChoice } from './scheduler.ts';
+import type { TokenChoice } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
+import { StepClock } from './step-clock.ts';
+import { StepPace } from './step-pace.ts';
 
 export interface EngineCoreOptions {
   readonly info: EngineInfo;
@@ -55,13 +52,12 @@ export class EngineCore {
   readonly #options: EngineCoreOptions;
   readonly #scheduler: Scheduler;
   readonly #sampler: Sampler;
+  readonly #pace: StepPace;
   readonly #live = new Map<number, Sequence>();
   #arrivals = 0;
   #outputs = 0;
   #stepUs = 0;
-  /** When the last step ended, or work came after a rest; and the native time then. */
-  #progressUs: number;
-  #progressNativeUs: number;
+  readonly #clock: StepClock;
   #wake: (() => void) | undefined;
 
   constructor(options: EngineCoreOptions) {
@@ -74,15 +70,15 @@ export class EngineCore {
       maxBatchedTokens: tuning.maxBatchedTokens,
       maxImageEncodes: tuning.maxImageEncodes,
       maxEncodedImages: tuning.maxEncodedImages,
-      maxCachedImages: Math.floor(tuning.encoderCacheBytes / tuning.imageBytes),
+      maxCachedImages: maxCachedImages(tuning),
       agingSteps: tuning.agingSteps,
       prefixCache: tuning.prefixCache,
     };
     this.#options = options;
     this.#scheduler = new Scheduler(limits);
     this.#sampler = new Sampler(info.vocabSize, options.samplingOperations);
-    this.#progressUs = options.now();
-    this.#progressNativeUs = this.#nativeUs();
+    this.#pace = new StepPace(tuning.stepTargetMs * 1000);
+    this.#clock = new StepClock(options.now, options.nativeUs);
   }
 
   /** Accepts submissions, also while a step is under way; one that cannot be served ends with 'error' in the next output. Throws DuplicateHandle, taking none. */
@@ -92,7 +88,7 @@ export class EngineCore {
       if (this.#live.has(handle) || handles.has(handle)) throw new DuplicateHandle(handle);
       handles.add(handle);
     }
-    if (!this.hasWork) this.#takeDuration();
+    if (!this.hasWork) this.#clock.take();
     for (const submission of submissions) {
       const seed = submission.sampling.seed ?? this.#options.randomSeed();
       const sequence = new Sequence(submission, this.#arrivals, seed, this.#options.now());
@@ -127,7 +123,7 @@ export class EngineCore {
 
   /** Microseconds since a step last finished while there was work; 0 when idle. */
   get stalledUs(): number {
-    return this.hasWork ? this.#options.now() - this.#progressUs : 0;
+    return this.hasWork ? this.#clock.elapsedUs : 0;
   }
 
   load(): EngineLoad {
@@ -146,7 +142,7 @@ export class EngineCore {
   /** Runs one step and reports it, also when it gave no token yet; undefined when there was nothing to run or to report. What it throws is fatal: the engine must not be used further. */
   async step(): Promise<StepOutput | undefined> {
     const startUs = this.#options.now();
-    const step = this.#scheduler.schedule();
+    const step = this.#scheduler.schedule((decodes) => this.#pace.prefillTokens(decodes));
     if (step === undefined) return this.#endings();
     for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
     const result = await this.#options.executor.execute(step.plan, step.inputIds, step.pixels);
@@ -157,9 +153,12 @@ export class EngineCore {
       if (sequence.state !== 'finished') sequence.firstTokenUs ??= nowUs;
     }
     const delivered = this.#scheduler.postprocess(step, choices);
-    const duration = this.#takeDuration();
+    const duration = this.#clock.take();
     this.#stepUs = duration.us;
-    return this.#output(delivered, logprobs, this.#scheduler.takeEnded(), duration);
+    const work = workOf(step);
+    this.#pace.observe({ ...work, images: step.plan.encodeImages.length, us: duration.us });
+    const ended = this.#scheduler.takeEnded();
+    return { ...this.#output(delivered, logprobs, ended, duration), prefillTokens: work.prefillTokens };
   }
 
   /**
@@ -196,23 +195,6 @@ export class EngineCore {
       if (signal.aborted || this.hasWork) resolve();
     });
     this.#wake = undefined;
-  }
-
-  /** Time since the last call: between steps that follow each other nothing is left out, whoever spent it. */
-  #takeDuration(): StepDuration {
-    const nowUs = this.#options.now();
-    const nativeUs = this.#nativeUs();
-    const duration = {
-      us: Math.round(nowUs - this.#progressUs),
-      nativeUs: Math.round(nativeUs - this.#progressNativeUs),
-    };
-    this.#progressUs = nowUs;
-    this.#progressNativeUs = nativeUs;
-    return duration;
-  }
-
-  #nativeUs(): number {
-    return this.#options.nativeUs?.() ?? 0;
   }
 
   #problemOf(submission: Submission): string | undefined {
@@ -284,6 +266,7 @@ export class EngineCore {
       logprobs: withLogprobs,
       finished: ended.map((end) => finishedSequence(end, nowUs)),
       duration,
+      prefillTokens: 0,
       load: this.load(),
     };
   }
@@ -305,22 +288,4 @@ type TokenLogprobs = Map<Sequence, TokenLogprob>;
 /** Of an executor that chooses tokens itself: a distribution of one token. */
 function certain(tokenId: number, count: number): TokenLogprob {
   return { tokenId, logprob: 0, top: count > 0 ? [{ tokenId, logprob: 0 }] : [] };
-}
-
-function finishedSequence(
-  { sequence, reason, matchedStopTokenId, message }: EndedSequence,
-  nowUs: number,
-): FinishedSequence {
-  const since = (us: number | undefined): number =>
-    us === undefined ? 0 : Math.round(us - sequence.submittedUs);
-  return {
-    handle: sequence.handle,
-    reason: reason satisfies FinishReason,
-    matchedStopTokenId,
-    cachedTokens: sequence.cachedTokens,
-    queueUs: since(sequence.scheduledUs ?? nowUs),
-    firstTokenUs: since(sequence.firstTokenUs),
-    totalUs: since(nowUs),
-    message,
-  };
 }

@@ -4,6 +4,8 @@
 export interface EngineTuning {
   /** Token budget of a step. */
   readonly maxBatchedTokens: number;
+  /** Milliseconds that a step with decodes and prefill should take, see step-pace.ts; 0 = as long as its budget takes. */
+  readonly stepTargetMs: number;
   /** Submissions waiting at most; a further one ends with 'error'. */
   readonly maxWaiting: number;
   readonly maxImageEncodes: number;
@@ -18,6 +20,7 @@ export interface EngineTuning {
 
 export const DEFAULT_TUNING: EngineTuning = {
   maxBatchedTokens: 2048,
+  stepTargetMs: 100,
   maxWaiting: 4096,
   maxImageEncodes: 2,
   maxEncodedImages: 32,

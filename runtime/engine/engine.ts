@@ -109,6 +109,8 @@ export interface StepOutput {
   readonly finished: readonly FinishedSequence[];
   /** What the step took; undefined when nothing was computed. */
   readonly duration: StepDuration | undefined;
+  /** Prompt tokens that it computed, and tokens of preempted sequences computed again. */
+  readonly prefillTokens: number;
   readonly load: EngineLoad;
 }
 

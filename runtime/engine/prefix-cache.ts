@@ -18,6 +18,9 @@ export interface PrefixHit {
 /** Tokens of waiting sequences hashed between two steps at most: a few milliseconds. */
 const MOST_HASHED_TOKENS = 16_384;
 
+/** A sequence waits for blocks that another computes when they are at least this share of what it would compute in the step otherwise. */
+const WORTH_WAITING = 1 / 4;
+
 const NO_HIT: PrefixHit = { blocks: [], tokens: 0, numIdle: 0 };
 
 /** Finds and publishes full blocks. Switched off it never finds one and hashes nothing. */
@@ -26,6 +29,8 @@ export class PrefixCache {
   readonly #enabled: boolean;
   #promptTokens = 0;
   #hitTokens = 0;
+  /** Content of the blocks that sequences of the step being planned are on their way to fill. */
+  readonly #coming = new Set<string>();
   /** Tokens that may still be hashed to answer uncachedTokens before the next step. */
   #hashable = MOST_HASHED_TOKENS;
 
@@ -46,6 +51,34 @@ export class PrefixCache {
 
   beginStep(): void {
     this.#hashable = MOST_HASHED_TOKENS;
+    this.#coming.clear();
+  }
+
+  /** The step being planned computes tokens of the sequence: its known tokens will be in the cache, block by block. */
+  comes(sequence: Sequence): void {
+    if (!this.#enabled || sequence.numUncomputed <= 1) return;
+    const hashes = this.#hashes(sequence);
+    for (
+      let index = Math.floor(sequence.numComputed / this.#blocks.blockSize);
+      index < hashes.length;
+      index += 1
+    ) {
+      this.#coming.add(hashes[index]!);
+    }
+  }
+
+  /**
+   * Whether a waiting sequence does better to start in a later step: what it would compute next is being computed already. In every step in which this holds another
+   * sequence gets on with those blocks; when that one ends or is preempted it holds no longer. budget: tokens that it could compute now.
+   */
+  shouldWait(sequence: Sequence, hit: PrefixHit, budget: number): boolean {
+    const most = this.#most(sequence);
+    if (this.#coming.size === 0 || hit.blocks.length >= most) return false;
+    const hashes = this.#hashes(sequence);
+    let end = hit.blocks.length;
+    while (end < most && this.#coming.has(hashes[end]!)) end += 1;
+    const saved = end * this.#blocks.blockSize - hit.tokens;
+    return saved > 0 && saved >= WORTH_WAITING * Math.min(sequence.numTokens - hit.tokens, budget);
   }
 
   /** What a waiting sequence would take over if it started now. */

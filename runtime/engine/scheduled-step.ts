@@ -2,6 +2,7 @@
 
 import { ReusedInt32Array } from './reused-arrays.ts';
 import type { Sequence } from './sequence.ts';
+import type { StepWork } from './step-cost.ts';
 import type { ImageRows, ScheduledSequence, StepPlan } from './step-plan.ts';
 
 /** A plan with what only rank 0 needs of it. */
@@ -55,6 +56,16 @@ export function buildStep(
     sequences: [...chosen.keys()],
     sampling,
   };
+}
+
+/** What the step computes, as far as its duration goes. */
+export function workOf({ plan: { sequences } }: ScheduledStep): StepWork {
+  const work = { decodes: 0, prefillTokens: 0 };
+  for (const { numTokens } of sequences) {
+    if (numTokens === 1) work.decodes += 1;
+    else work.prefillTokens += numTokens;
+  }
+  return work;
 }
 
 /** The rows of held pictures in tokens [start, end) of a sequence whose token `start` is row `row` of the step. */

@@ -54,12 +54,6 @@ describe('a cached prefix', () => {
     expect(bench.scheduler.numBlocksUsed).toBe(4);
   });
 
-  it('is not what others compute in the same step', () => {
-    const bench = new SchedulerBench(caching);
-    for (const handle of [1, 2]) bench.add(submission(handle, { tokenIds: promptOf(9) }));
-    expect(bench.step()).toEqual([[1, 0, 9], [2, 0, 9]]); // prettier-ignore
-  });
-
   it('of itself is what a preempted sequence finds again', () => {
     const bench = new SchedulerBench({ ...caching, kvBlocks: 5 });
     for (const handle of [1, 2])

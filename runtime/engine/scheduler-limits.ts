@@ -12,7 +12,7 @@ export interface SchedulerLimits extends EncodedImageLimits {
   readonly maxBatchedTokens: number;
   /** Sequences running at once. */
   readonly maxSequences: number;
-  /** A sequence that has waited this many steps goes before all that have not, whatever their priority. */
+  /** A sequence that has waited this many steps is as urgent as the most urgent that wait; a tenant that has, is next. */
   readonly agingSteps: number;
   /** Sequences take over the blocks of a prefix that was computed before. */
   readonly prefixCache: boolean;

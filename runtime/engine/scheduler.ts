@@ -8,32 +8,21 @@
 import { BlockManager } from './block-manager.ts';
 import { EncodedImages } from './encoded-images.ts';
 import type { CacheLoad, FinishReason } from './engine.ts';
+import type { EndedSequence } from './finished-sequence.ts';
 import { PrefixCache } from './prefix-cache.ts';
 import { ReusedInt32Array } from './reused-arrays.ts';
 import { buildStep } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import { byRank } from './scheduling-order.ts';
+import { checkAccounts } from './scheduler-accounts.ts';
 import { checkLimits } from './scheduler-limits.ts';
 import type { SchedulerLimits } from './scheduler-limits.ts';
 import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
 import type { Sequence } from './sequence.ts';
+import { StepDraft } from './step-draft.ts';
+import { WaitingLine } from './waiting-line.ts';
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
-
-export interface EndedSequence {
-  readonly sequence: Sequence;
-  readonly reason: FinishReason;
-  readonly matchedStopTokenId: number | undefined;
-  /** Set when reason is 'error'. */
-  readonly message: string | undefined;
-}
-
-/** The step being planned: tokens per chosen sequence. Nothing in it is final, a chosen sequence can still be preempted. */
-interface Draft {
-  budget: number;
-  readonly chosen: Map<Sequence, number>;
-  preempted: boolean;
-}
 
 /** Decides who runs; owns the sequences from add to their end. */
 export class Scheduler {
@@ -41,7 +30,7 @@ export class Scheduler {
   readonly #blocks: BlockManager;
   readonly #prefixes: PrefixCache;
   readonly #images: EncodedImages;
-  readonly #waiting = new Set<Sequence>();
+  readonly #waiting: WaitingLine;
   readonly #running = new Set<Sequence>();
   /** Told to the ranks in the next plan. */
   #finished: number[] = [];
@@ -54,6 +43,7 @@ export class Scheduler {
   constructor(limits: SchedulerLimits) {
     checkLimits(limits);
     this.#limits = limits;
+    this.#waiting = new WaitingLine(limits.agingSteps);
     this.#blocks = new BlockManager(limits.kvBlocks, limits.blockSize);
     this.#prefixes = new PrefixCache(this.#blocks, limits.prefixCache);
     this.#images = new EncodedImages(limits);
@@ -92,15 +82,14 @@ export class Scheduler {
   }
 
   add(sequence: Sequence): void {
-    sequence.waitingSince = this.#step;
-    this.#waiting.add(sequence);
+    this.#waiting.add(sequence, this.#step);
   }
 
   /** Ends a sequence at any time, also between its plan and the result; one that has ended is left alone. */
   end(sequence: Sequence, reason: FinishReason, matchedStopTokenId?: number, message?: string): void {
     if (sequence.state === 'finished') return;
-    this.#waiting.delete(sequence);
-    this.#running.delete(sequence);
+    const wasAdded = this.#running.delete(sequence) || this.#waiting.has(sequence);
+    if (wasAdded) this.#waiting.end(sequence);
     this.#release(sequence);
     sequence.state = 'finished';
     if (sequence.knownToRanks) {
@@ -117,12 +106,15 @@ export class Scheduler {
     return ended;
   }
 
-  /** The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. */
-  schedule(): ScheduledStep | undefined {
+  /**
+   * The next step, or undefined when nothing can run. Counts the step's tokens as computed: plans must be executed in order. prefillTokens: how many
+   * prefill tokens, at least one, are welcome beside so many decodes.
+   */
+  schedule(prefillTokens: (decodes: number) => number = () => Infinity): ScheduledStep | undefined {
     this.#images.beginStep();
     this.#prefixes.beginStep();
-    this.#promoteOverdue();
-    const draft: Draft = { budget: this.#limits.maxBatchedTokens, chosen: new Map(), preempted: false };
+    const decodes = this.#numDecodes();
+    const draft = new StepDraft(Math.min(this.#limits.maxBatchedTokens, decodes + prefillTokens(decodes)));
     this.#chooseRunning(draft);
     if (!draft.preempted) this.#chooseWaiting(draft);
     return draft.chosen.size === 0 ? undefined : this.#commit(draft.chosen);
@@ -146,58 +138,43 @@ export class Scheduler {
         this.end(sequence, 'error', undefined, choice.error);
         continue;
       }
-      const { stopTokenIds, minTokens, maxTokens } = sequence.sampling;
-      if (sequence.numGenerated >= minTokens && stopTokenIds.includes(choice.tokenId)) {
+      if (isStop(sequence, choice.tokenId)) {
         this.end(sequence, 'stop', choice.tokenId);
         continue;
       }
       sequence.append(choice.tokenId);
+      this.#waiting.answered(sequence);
       delivered.push({ sequence, tokenId: choice.tokenId });
-      if (sequence.numGenerated >= maxTokens || sequence.numTokens >= this.#limits.maxModelLength) {
-        this.end(sequence, 'length');
-      }
+      if (isFull(sequence, this.#limits.maxModelLength)) this.end(sequence, 'length');
     }
     return delivered;
   }
 
   /** Throws when blocks, references or images are not accounted for; for tests. */
   checkInvariants(): void {
-    const live = [...this.#waiting, ...this.#running];
-    this.#blocks.checkInvariants(live.map((sequence) => sequence.blockTable));
-    for (const { handle, blockTable, numComputed } of live) {
-      // What follows the computed tokens is still to be written; full blocks are those that others may read.
-      const unwritten = blockTable.slice(Math.floor(numComputed / this.#limits.blockSize));
-      const full = unwritten.find((block) => this.#blocks.hashOf(block) !== undefined);
-      if (full !== undefined)
-        throw new Error(`sequence ${String(handle)} would write full block ${String(full)}`);
-    }
-    const held = new Set(live.flatMap((sequence) => sequence.images.map((image) => image.encoded)));
-    held.delete(undefined);
-    if (held.size !== this.#images.numHeld) {
-      throw new Error(`${String(this.#images.numHeld)} images are held, sequences hold ${String(held.size)}`);
-    }
+    checkAccounts([...this.#waiting, ...this.#running], this.#blocks, this.#images);
   }
 
-  #promoteOverdue(): void {
-    for (const sequence of this.#waiting) {
-      if (this.#step - sequence.waitingSince >= this.#limits.agingSteps) sequence.promoted = true;
-    }
+  #numDecodes(): number {
+    let decodes = 0;
+    for (const { numUncomputed } of this.#running) if (numUncomputed === 1) decodes += 1;
+    return decodes;
   }
 
   /** Decodes first, then prefills, the best-ranked of each first. */
-  #chooseRunning(draft: Draft): void {
+  #chooseRunning(draft: StepDraft): void {
     const ranked = [...this.#running].sort(byRank);
     const decodes = ranked.filter((sequence) => sequence.numUncomputed === 1);
     const prefills = ranked.filter((sequence) => sequence.numUncomputed > 1);
     for (const sequence of [...decodes, ...prefills]) {
       if (sequence.state !== 'running' || draft.budget === 0) continue;
       const count = this.#chunk(sequence, draft);
-      if (count > 0) choose(draft, sequence, count);
+      if (count > 0) draft.choose(sequence, count);
     }
   }
 
   /** Tokens of a running sequence that can be computed now, their blocks allocated and their pictures held; preempts when there is no block. */
-  #chunk(sequence: Sequence, draft: Draft): number {
+  #chunk(sequence: Sequence, draft: StepDraft): number {
     if (waitsForImage(this.#images, sequence, sequence.numComputed)) return 0;
     const wanted = sequence.numComputed + Math.min(sequence.numUncomputed, draft.budget);
     let room = this.#blocks.grow(sequence.blockTable, wanted);
@@ -215,14 +192,16 @@ export class Scheduler {
     return holdImages(this.#images, sequence, Math.min(wanted, room)) - sequence.numComputed;
   }
 
-  /** Admits waiting sequences in rank order; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
-  #chooseWaiting(draft: Draft): void {
+  /** Admits waiting sequences in the order of their line; the first that does not fit holds back the others, so that a large one is not starved by small ones. */
+  #chooseWaiting(draft: StepDraft): void {
     if (this.#waiting.size === 0) return;
     // Free blocks less what the running sequences need for the tokens they know.
     let available = this.#blocks.numFree;
     for (const sequence of this.#running) available -= this.#missingBlocks(sequence);
-    for (const sequence of [...this.#waiting].sort(byRank)) {
-      if (draft.budget === 0 || this.#running.size >= this.#limits.maxSequences) return;
+    for (const sequence of draft.chosen.keys()) this.#prefixes.comes(sequence);
+    let numHeld = 0; // that wait for blocks which others compute, with their places kept
+    for (const sequence of this.#waiting.inOrder(this.#step)) {
+      if (draft.budget === 0 || this.#running.size + numHeld >= this.#limits.maxSequences) return;
       const needed = this.#blocks.blocksFor(sequence.numTokens);
       if (needed > this.#limits.kvBlocks) {
         const message = `${String(sequence.numTokens)} tokens take ${String(needed)} KV blocks of ${String(this.#limits.kvBlocks)}`;
@@ -235,15 +214,24 @@ export class Scheduler {
       // Blocks that other sequences hold anyway take none of what is free.
       const taken = needed - hit.blocks.length + hit.numIdle;
       if (taken + headroom > available || waitsForImage(this.#images, sequence, hit.tokens)) return;
+      if (this.#prefixes.shouldWait(sequence, hit, draft.budget)) {
+        available -= taken;
+        numHeld += 1;
+        continue;
+      }
+      // Only what is through with its prompt in this step may pass those held: it takes nothing of the next.
+      const isWhole = sequence.images.length === 0 && sequence.numTokens - hit.tokens <= draft.budget;
+      if (numHeld > 0 && !isWhole) return;
       this.#prefixes.adopt(sequence, hit);
       const wanted = Math.min(sequence.numTokens, hit.tokens + draft.budget);
       const room = this.#blocks.grow(sequence.blockTable, wanted);
       const count = holdImages(this.#images, sequence, Math.min(wanted, room)) - hit.tokens;
       available -= taken;
-      this.#waiting.delete(sequence);
+      this.#waiting.start(sequence, sequence.numTokens - hit.tokens, this.#step);
       this.#running.add(sequence);
       sequence.state = 'running';
-      choose(draft, sequence, count);
+      draft.choose(sequence, count);
+      this.#prefixes.comes(sequence);
     }
   }
 
@@ -251,16 +239,13 @@ export class Scheduler {
     return Math.max(0, this.#blocks.blocksFor(sequence.numTokens) - sequence.blockTable.length);
   }
 
-  #preempt(victim: Sequence, draft: Draft): void {
-    draft.budget += draft.chosen.get(victim) ?? 0;
-    draft.chosen.delete(victim);
-    draft.preempted = true;
+  #preempt(victim: Sequence, draft: StepDraft): void {
+    draft.preempt(victim);
     this.#release(victim);
     victim.numComputed = 0;
     victim.state = 'waiting';
-    victim.waitingSince = this.#step;
     this.#running.delete(victim);
-    this.#waiting.add(victim);
+    this.#waiting.putBack(victim, this.#step);
     this.#preempted.push(victim.handle);
   }
 
@@ -297,7 +282,11 @@ export class Scheduler {
   }
 }
 
-function choose(draft: Draft, sequence: Sequence, count: number): void {
-  draft.chosen.set(sequence, count);
-  draft.budget -= count;
+/** The token ends the answer and is no part of it. */
+function isStop({ sampling, numGenerated }: Sequence, tokenId: number): boolean {
+  return numGenerated >= sampling.minTokens && sampling.stopTokenIds.includes(tokenId);
+}
+
+function isFull({ sampling, numGenerated, numTokens }: Sequence, maxModelLength: number): boolean {
+  return numGenerated >= sampling.maxTokens || numTokens >= maxModelLength;
 }

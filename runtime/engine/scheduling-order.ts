@@ -1,4 +1,4 @@
-// Who goes first when not all can.
+// Which of the running sequences goes first when not all can. Of those that wait, see waiting-line.ts.
 
 import type { Sequence } from './sequence.ts';
 

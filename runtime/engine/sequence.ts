@@ -30,7 +30,7 @@ export class Sequence {
   readonly priority: number;
   readonly cacheSalt: string;
   state: SequenceState = 'waiting';
-  /** Waited too long: goes before any that did not, whatever the priorities. */
+  /** Waited too long: starts as one of the highest priority, and then goes before any that did not. */
   promoted = false;
   /** The step since which it waits. */
   waitingSince = 0;

@@ -36,6 +36,7 @@ export class SimulatedEngine implements Engine {
       tuning: {
         ...DEFAULT_TUNING,
         maxBatchedTokens: simulation.maxBatchedTokens,
+        stepTargetMs: simulation.stepTargetMs,
         maxWaiting: simulation.maxWaiting,
         prefixCache: simulation.prefixCache,
         encoderCacheBytes: simulation.encoderCacheBytes,

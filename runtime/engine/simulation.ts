@@ -5,6 +5,8 @@ import type { EngineInfo } from './engine.ts';
 export interface Simulation extends EngineInfo {
   /** Token budget of a step. */
   readonly maxBatchedTokens: number;
+  /** As in EngineTuning. */
+  readonly stepTargetMs: number;
   readonly maxWaiting: number;
   /** The caches, as in EngineTuning. */
   readonly prefixCache: boolean;
@@ -40,6 +42,7 @@ const DEFAULTS: Simulation = {
   kvBlocks: 4096,
   maxSequences: 64,
   maxBatchedTokens: 2048,
+  stepTargetMs: 100,
   maxWaiting: 4096,
   prefixCache: true,
   encoderCacheBytes: 256 << 20,
@@ -71,6 +74,7 @@ const COUNTS = [
 ];
 const TIMES = ['stepUs', 'stepUsPerSequence', 'prefillUsPerToken', 'imageEncodeUs'];
 const WHOLE = [
+  'stepTargetMs',
   'encoderCacheBytes',
   'stopTokenId',
   'minAnswerTokens',

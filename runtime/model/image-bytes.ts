@@ -7,3 +7,23 @@ import { bytesPerElement, type WeightDType } from './tensor-plan.ts';
 export function imageBytes(config: ModelConfig, dtype: WeightDType): number {
   return config.imageTokens * config.llm.hiddenSize * bytesPerElement(dtype);
 }
+
+/** What a rank may keep of encoded pictures. */
+export interface EncodedImageMemory {
+  /** Of one picture. */
+  readonly imageBytes: number;
+  /** Pictures that sequences hold, at most. */
+  readonly maxEncodedImages: number;
+  /** Bytes of those that nobody holds, at most. */
+  readonly encoderCacheBytes: number;
+}
+
+/** Pictures that nobody holds and that are kept, at most: whole ones. */
+export function maxCachedImages({ imageBytes, encoderCacheBytes }: EncodedImageMemory): number {
+  return Math.floor(encoderCacheBytes / imageBytes);
+}
+
+/** Bytes that encoded pictures come to take on a rank at most. */
+export function mostImageBytes(memory: EncodedImageMemory): number {
+  return (memory.maxEncodedImages + maxCachedImages(memory)) * memory.imageBytes;
+}

@@ -50,7 +50,7 @@ export function kvCacheBlocks(limits: KvCacheLimits): number {
   if (fitting < perSequence)
     throw new KvCacheError(
       `${availableBytes} bytes of KV cache hold ${fitting * blockSize} tokens; one sequence of ${maxModelLength} tokens needs ${perSequence * bytesPerBlock} bytes: ` +
-        'give the cache more memory, shorten the maximum model length or split the model over more ranks',
+        'give the cache more memory, the encoder cache less, shorten the maximum model length or split the model over more ranks',
     );
   return Math.min(fitting, maxSequences * perSequence);
 }

@@ -179,7 +179,7 @@ export class Dispatcher {
       outputOf(request).finished.push({ ...finished, handle: request.handle });
       this.#metrics.finished(finished.reason);
     }
-    if (output.duration !== undefined) this.#metrics.step(output.duration, output.tokenIds.length);
+    if (output.duration !== undefined) this.#metrics.step(output.duration, output);
     for (const [client, own] of outputs) {
       if (this.#clients.has(client)) client.onOutput(own);
     }

@@ -78,18 +78,18 @@ describe('threads of a machine with several memory nodes', () => {
       .toSorted();
   }
 
-  const [first, second] = cpus.split(/[-,]/);
+  const [first, second] = cpus.split(/[-,]/) as [string, string?];
 
   it.skipIf(second === undefined)('stay at one node each, as many as it has cores', () => {
-    expect(tied([first!, second!], 2)).toEqual([first, second].toSorted());
-    expect(tied([first!, second!], 4)).toEqual([first, first, second, second].toSorted());
+    expect(tied([first, second!], 2)).toEqual([first, second!].toSorted());
+    expect(tied([first, second!], 4)).toEqual([first, first, second!, second!].toSorted());
     // A node without cores of this process takes no thread.
-    expect(tied([first!, '1000-1003,1010', second!], 2)).toEqual([first, second].toSorted());
+    expect(tied([first, '1000-1003,1010', second!], 2)).toEqual([first, second!].toSorted());
   });
 
   it('go anywhere when there is one node, one thread, or nothing is known', () => {
     expect(tied([cpus], 2)).toEqual([]);
-    expect(tied([first!, second ?? '1000'], 1)).toEqual([]);
+    expect(tied([first, second ?? '1000'], 1)).toEqual([]);
     expect(tied(['', 'x'], 2)).toEqual([]);
   });
 });

@@ -334,6 +334,7 @@ describe('the other calls', () => {
       'internvl_requests_total{finish_reason="length"}',
       'internvl_step_seconds_count',
       'internvl_step_native_seconds_total',
+      'internvl_step_prefill_tokens_count',
     ]) {
       expect(text).toContain(`\n${name}`);
     }

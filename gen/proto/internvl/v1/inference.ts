@@ -80,7 +80,7 @@ export interface GenerateRequest {
   priority: Priority;
   /** Requests with the same key prefer the same replica. */
   affinityKey: string;
-  /** Requests share cached prefixes only with requests of the same salt. */
+  /** Requests share cached prefixes only with requests of the same salt. Of requests of equal priority, salts take turns: one for each tenant. */
   cacheSalt: string;
 }
 
