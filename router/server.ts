@@ -3,9 +3,10 @@
 
 import { randomUUID } from 'node:crypto';
 import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
+import { directCall, type StreamingCall } from '../rpc/direct-call.ts';
 import { answer } from '../rpc/guard.ts';
 import { RpcError } from '../rpc/status.ts';
-import { StreamWriter, type WritableCall } from '../rpc/writer.ts';
+import { StreamWriter } from '../rpc/writer.ts';
 import {
   InferenceService,
   type CountTokensRequest,
@@ -91,7 +92,7 @@ export class Inference {
 
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
     // The stream carries bytes: see `inferenceService`.
-    const writer = new StreamWriter<Buffer>(call as unknown as WritableCall<Buffer>, {
+    const writer = new StreamWriter(directCall(call as unknown as StreamingCall<Buffer>), {
       byteLength: (event) => event.length,
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
@@ -202,7 +203,12 @@ export class Inference {
           returnPromptTokenIds: request.output?.promptTokenIds ?? false,
           model: answerOf(model, admitted),
           sink,
-          onEnd: (error) => (error === undefined ? resolve() : reject(error)),
+          onEnd: (error) => {
+            // Before the stream closes, which would pass for the caller's leaving.
+            caller.answered();
+            if (error === undefined) resolve();
+            else reject(error);
+          },
           metrics,
           now,
           startedAt,
