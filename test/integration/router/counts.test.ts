@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { Counter, Histogram } from 'prom-client';
 import { afterEach, expect, it, vi } from 'vitest';
 import { PutImageRequest } from '../../../gen/proto/internvl/engine/v1/engine.ts';
-import { GenerateEvent, ReplicaState } from '../../../gen/proto/internvl/v1/inference.ts';
+import { GenerateEvent, GenerateRequest, ReplicaState } from '../../../gen/proto/internvl/v1/inference.ts';
 import { ask, Harness, until } from './harness.ts';
 
 const STREAMS = 40;
@@ -68,6 +68,25 @@ it('asks the metrics library for nothing for a token', async () => {
   expect(text).toMatch(
     new RegExp(`^internvl_router_inter_token_seconds_count ${STREAMS * (TOKENS - 1)}$`, 'm'),
   );
+});
+
+it('decodes a large picture, from a data: URL too, on another thread', async () => {
+  harness = await Harness.start({ replicas: [{}] });
+  const decode = vi.spyOn(GenerateRequest, 'decode');
+  const file = randomBytes(1_000_000);
+  const [data, url] = [file, `data:image/png;base64,${file.toString('base64')}`];
+  for (const source of [
+    { $case: 'data' as const, value: data },
+    { $case: 'url' as const, value: url },
+  ]) {
+    const result = await harness.once(ask({ images: [source], sampling: { maxTokens: 2 } }));
+    expect(result.usage!.imageTokens).toBe(256);
+  }
+  // The same picture: the replica, which compares hashes, got it once.
+  expect(harness.replicas[0]!.puts).toHaveLength(1);
+  expect(decode).not.toHaveBeenCalled();
+  await harness.once(ask({ images: [{ $case: 'data', value: file.subarray(0, 1000) }] }));
+  expect(decode).toHaveBeenCalledTimes(1);
 });
 
 it('sends a large picture in chunks that are encoded without it, unchanged, while streams go on', async () => {
