@@ -8,6 +8,7 @@ import { benchEngineLoop } from './engine-loop.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { page, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchRouterLatency } from './router-latency.ts';
 import { benchWeightsLoading } from './weights-loading.ts';
 
 const { values } = parseArgs({
@@ -50,7 +51,7 @@ if (values.only !== 'router') {
 }
 if (values.only !== 'engine') {
   say('router');
-  rows.push(...(await benchRouter()));
+  rows.push(...(await benchRouter()), ...(await benchRouterLatency()));
 }
 console.log(`${machine.cpu}, ${machine.cores} cores, ${isa}, ${(bandwidth / 1e9).toFixed(1)} GB/s\n`);
 console.log(table(rows));
