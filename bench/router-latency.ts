@@ -12,14 +12,11 @@ import type { Row } from './results.ts';
 
 const BUSY = 0.7;
 const BUSY_WITHIN = 0.05;
-/** What is measured with where not even the first load fits. */
-const LEAST_STREAMS = 16;
 const FIRST_STREAMS = 64;
 const MOST_STREAMS = 1024;
 const TOKENS_PER_STREAM = 400;
-const TOKENS_PER_STREAM_AND_SECOND = 1e6 / SIMULATION.stepUs;
-/** The machine is full when fewer of the tokens arrive. */
-const CARRIED = 0.9;
+/** The machine is full when a stream gets less than this share of the tokens that it gets under the first load. */
+const CARRIED = 0.85;
 /** A stream's time, and some. */
 const DRAIN_MS = 6000;
 const WARM_UP_MS = 3000;
@@ -80,10 +77,14 @@ async function measure(pid: number, load: Load, during: () => Promise<void>): Pr
 
 /** Raises the load until the router is as busy as it should be, or the machine is full: then back to the last load that it carried. */
 async function raise(load: Load, pid: number): Promise<void> {
-  for (let carried = LEAST_STREAMS; ;) {
+  let carried = load.streams;
+  let unhurried: number | undefined;
+  for (;;) {
     await pause(WARM_UP_MS);
     const { busy, tokensPerSecond } = await measure(pid, load, () => pause(WINDOW_MS));
-    if (tokensPerSecond < CARRIED * load.streams * TOKENS_PER_STREAM_AND_SECOND) {
+    const each = tokensPerSecond / load.streams;
+    unhurried ??= each;
+    if (each < CARRIED * unhurried) {
       await load.set(carried);
       await pause(DRAIN_MS);
       return;
