@@ -6,7 +6,15 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { grpcClient, type StreamClient } from './peers/stream-clients.ts';
-import { loopSeconds, SIMULATION, startReplica, startRouter, stop, type Server } from './processes.ts';
+import {
+  coreWaitSeconds,
+  loopSeconds,
+  SIMULATION,
+  startReplica,
+  startRouter,
+  stop,
+  type Server,
+} from './processes.ts';
 import type { FirstTokens } from './first-token-probe.ts';
 import type { Row } from './results.ts';
 
@@ -17,6 +25,8 @@ const MOST_STREAMS = 1024;
 const TOKENS_PER_STREAM = 400;
 /** The machine is full when a stream gets less than this share of the tokens that it gets under the first load. */
 const CARRIED = 0.85;
+/** Nor may the router itself wait longer than this share of the time for a core. */
+const MOST_WAITED = 0.1;
 /** A stream's time, and some. */
 const DRAIN_MS = 6000;
 const WARM_UP_MS = 3000;
@@ -65,14 +75,20 @@ class Load {
 interface Window {
   /** How much of the time the router's event loop was busy. */
   readonly busy: number;
+  /** How much of the time it waited for a core. */
+  readonly waited: number;
   readonly tokensPerSecond: number;
 }
 
 async function measure(pid: number, load: Load, during: () => Promise<void>): Promise<Window> {
-  const [cpu, tokens, start] = [loopSeconds(pid), load.tokens, performance.now()];
+  const [cpu, wait, tokens, start] = [loopSeconds(pid), coreWaitSeconds(pid), load.tokens, performance.now()];
   await during();
   const seconds = (performance.now() - start) / 1000;
-  return { busy: (loopSeconds(pid) - cpu) / seconds, tokensPerSecond: (load.tokens - tokens) / seconds };
+  return {
+    busy: (loopSeconds(pid) - cpu) / seconds,
+    waited: (coreWaitSeconds(pid) - wait) / seconds,
+    tokensPerSecond: (load.tokens - tokens) / seconds,
+  };
 }
 
 /** Raises the load until the router is as busy as it should be, or the machine is full: then back to the last load that it carried. */
@@ -81,10 +97,10 @@ async function raise(load: Load, pid: number): Promise<void> {
   let unhurried: number | undefined;
   for (;;) {
     await pause(WARM_UP_MS);
-    const { busy, tokensPerSecond } = await measure(pid, load, () => pause(WINDOW_MS));
+    const { busy, waited, tokensPerSecond } = await measure(pid, load, () => pause(WINDOW_MS));
     const each = tokensPerSecond / load.streams;
     unhurried ??= each;
-    if (each < CARRIED * unhurried) {
+    if (each < CARRIED * unhurried || waited > MOST_WAITED) {
       await load.set(carried);
       await pause(DRAIN_MS);
       return;
@@ -113,11 +129,11 @@ export async function benchRouterLatency(): Promise<Row[]> {
     await load.set(FIRST_STREAMS);
     await raise(load, pid);
     let probed: FirstTokens | undefined;
-    const { busy, tokensPerSecond } = await measure(pid, load, async () => {
+    const { busy, waited, tokensPerSecond } = await measure(pid, load, async () => {
       probed = await probe(router, replicas[0] as Server);
     });
     const { routed, direct } = probed as unknown as FirstTokens;
-    const shape = `loop ${(100 * busy).toFixed(0)} % busy, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
+    const shape = `loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
     return [0.5, 0.99].map((share): Row => {
       const own = quantile(direct, share);
       return {
@@ -142,6 +158,10 @@ async function probe(router: Server, replica: Server): Promise<FirstTokens> {
     String(PROBE_SECONDS),
   ]);
   return JSON.parse(stdout) as FirstTokens;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)} %`;
 }
 
 function quantile(values: readonly number[], share: number): number {
