@@ -10,6 +10,7 @@ import { engineTitle, mergeSections, ROUTER_TITLE } from './page-sections.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { HEAD, section, table, type Machine, type Row } from './results.ts';
 import { benchRouter } from './router.ts';
+import { benchRouterLatency } from './router-latency.ts';
 import { benchSampling } from './sampling.ts';
 import { benchTensorParallel } from './tensor-parallel.ts';
 import { benchWeightsLoading } from './weights-loading.ts';
@@ -68,7 +69,7 @@ if (only !== 'router') {
 }
 if (only !== 'engine' && isaLimit === undefined) {
   say('router');
-  router.push(...(await benchRouter()));
+  router.push(...(await benchRouter()), ...(await benchRouterLatency()));
 }
 const rows = [...engine, ...router];
 console.log(`${machine.cpu}, ${machine.cores} cores, ${isa}, ${(bandwidth / 1e9).toFixed(1)} GB/s\n`);

@@ -44,6 +44,10 @@ export interface AnswerOptions {
 /** Listens to one routed request and tells its sink. */
 export class Answer implements RequestListener {
   readonly #options: AnswerOptions;
+  // What each token needs is here too: one object less to fetch for it.
+  readonly #sink: AnswerSink;
+  readonly #metrics: RouterMetrics;
+  readonly #now: () => number;
   #model: AnswerModel;
   #firstTokenAt: number | undefined;
   #lastTokenAt = 0;
@@ -52,6 +56,9 @@ export class Answer implements RequestListener {
 
   constructor(options: AnswerOptions) {
     this.#options = options;
+    this.#sink = options.sink;
+    this.#metrics = options.metrics;
+    this.#now = options.now;
     this.#model = options.model;
   }
 
@@ -77,23 +84,22 @@ export class Answer implements RequestListener {
   onTokens(tokenIds: readonly number[], logprobs: readonly TokenLogprob[]): void {
     if (this.#over) return;
     this.#measure();
-    const { sink, metrics, stop } = this.#options;
     const piece = this.#model.text.push(tokenIds);
-    metrics.tokens.inc(piece.tokens);
-    sink.delta({
+    this.#metrics.delivered(piece.tokens);
+    this.#sink.delta({
       text: piece.text,
       tokenIds: firstOf(tokenIds, piece.tokens),
       logprobs: firstOf(logprobs, piece.tokens),
     });
     if (piece.matchedStop === undefined || this.#over) return;
-    stop();
+    this.#options.stop();
     this.#finish(FinishReason.STOP, piece.matchedStop, undefined, 0);
   }
 
   onFinished(done: Done): void {
     if (this.#over) return;
     const piece = this.#model.text.finish();
-    if (piece.text !== '') this.#options.sink.delta({ text: piece.text, tokenIds: [], logprobs: [] });
+    if (piece.text !== '') this.#sink.delta({ text: piece.text, tokenIds: [], logprobs: [] });
     const reason = piece.matchedStop === undefined ? done.finishReason : FinishReason.STOP;
     this.#finish(reason, piece.matchedStop ?? '', done.matchedStopTokenId, done.cachedTokens);
   }
@@ -105,14 +111,14 @@ export class Answer implements RequestListener {
   }
 
   #measure(): void {
-    const { now, metrics, startedAt, onFirstToken } = this.#options;
-    const at = now();
+    const at = this.#now();
     if (this.#firstTokenAt === undefined) {
+      const { startedAt, onFirstToken } = this.#options;
       this.#firstTokenAt = at;
-      metrics.firstTokenSeconds.observe((at - startedAt) / 1000);
+      this.#metrics.firstTokenSeconds.observe((at - startedAt) / 1000);
       onFirstToken();
     } else {
-      metrics.interTokenSeconds.observe((at - this.#lastTokenAt) / 1000);
+      this.#metrics.interTokenSeconds.observe((at - this.#lastTokenAt) / 1000);
     }
     this.#lastTokenAt = at;
   }
@@ -124,9 +130,8 @@ export class Answer implements RequestListener {
     cachedTokens: number,
   ): void {
     this.#over = true;
-    const { sink, onEnd } = this.#options;
     const { promptTokenIds, imageTokens, text } = this.#model;
-    sink.finished({
+    this.#sink.finished({
       finishReason,
       matchedStop,
       ...(matchedStopTokenId === undefined ? {} : { matchedStopTokenId }),
@@ -138,7 +143,7 @@ export class Answer implements RequestListener {
       },
       timings: this.#timings(),
     });
-    onEnd();
+    this.#options.onEnd();
   }
 
   #timings(): Timings {

@@ -1,6 +1,5 @@
 // The thread behind `Background`: does one job after the other.
 
-import { createHash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
 import {
   buildPrompt,
@@ -10,10 +9,18 @@ import {
   type PromptModel,
 } from '../runtime/tokenizer/prompt.ts';
 import { Tokenizer } from '../runtime/tokenizer/tokenizer.ts';
+import { RpcError, type RpcErrorOptions } from '../rpc/status.ts';
+import {
+  decodeRequest,
+  MalformedRequest,
+  picturesIn,
+  type DecodedRequest,
+  type RequestTypes,
+} from './decode-request.ts';
 import type { Chat, TokenizerFiles } from './models.ts';
 
 export type BackgroundJob =
-  | { readonly kind: 'hash'; readonly data: Uint8Array<ArrayBuffer> }
+  | { readonly kind: 'request'; readonly type: keyof RequestTypes; readonly bytes: Uint8Array<ArrayBuffer> }
   | {
       readonly kind: 'prompt';
       readonly chat: Chat;
@@ -23,28 +30,46 @@ export type BackgroundJob =
     };
 
 export type BackgroundAnswer =
-  | { readonly kind: 'hash'; readonly hash: string; readonly data: Uint8Array<ArrayBuffer> }
+  | ({ readonly kind: 'request' } & DecodedRequest)
   | { readonly kind: 'prompt'; readonly prompt: Prompt }
-  | { readonly kind: 'refused'; readonly code: PromptErrorCode; readonly message: string };
+  | { readonly kind: 'bad prompt'; readonly code: PromptErrorCode; readonly message: string }
+  | { readonly kind: 'malformed'; readonly message: string }
+  | ({ readonly kind: 'refused' } & Pick<RpcError, 'code' | 'reason' | 'message'> &
+      Pick<RpcErrorOptions, 'metadata'>);
 
 let tokenizer: Tokenizer | undefined;
 
 function run(job: BackgroundJob): BackgroundAnswer {
-  if (job.kind === 'hash') {
-    const { data } = job;
-    return { kind: 'hash', hash: createHash('sha256').update(data).digest('hex'), data };
+  return job.kind === 'request' ? decode(job.type, job.bytes) : prompt(job);
+}
+
+function decode(type: keyof RequestTypes, bytes: Uint8Array): BackgroundAnswer {
+  try {
+    return { kind: 'request', ...decodeRequest(type, bytes) };
+  } catch (error) {
+    if (error instanceof MalformedRequest) return { kind: 'malformed', message: error.message };
+    if (!(error instanceof RpcError)) throw error;
+    const { code, reason, message, metadata } = error;
+    return { kind: 'refused', code, reason, message, metadata };
   }
+}
+
+function prompt(job: BackgroundJob & { kind: 'prompt' }): BackgroundAnswer {
   if (job.files !== undefined) tokenizer = Tokenizer.fromFiles(job.files);
   if (tokenizer === undefined) throw new Error('a prompt came before its tokenizer');
   try {
     return { kind: 'prompt', prompt: buildPrompt(tokenizer, job.chat, job.promptModel) };
   } catch (error) {
     if (!(error instanceof PromptError)) throw error;
-    return { kind: 'refused', code: error.code, message: error.message };
+    return { kind: 'bad prompt', code: error.code, message: error.message };
   }
 }
 
 parentPort!.on('message', ({ id, job }: { id: number; job: BackgroundJob }) => {
   const answer = run(job);
-  parentPort!.postMessage({ id, answer }, answer.kind === 'hash' ? [answer.data.buffer] : []);
+  const moved =
+    answer.kind === 'request'
+      ? Array.from(picturesIn(answer.request.messages), ({ value }) => value.buffer as ArrayBuffer)
+      : [];
+  parentPort!.postMessage({ id, answer }, moved);
 });

@@ -3,7 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineInfo } from '../gen/proto/internvl/engine/v1/engine.ts';
+import { CountTokensRequest, GenerateRequest, Role, type Image } from '../gen/proto/internvl/v1/inference.ts';
 import { Background } from './background.ts';
+import { MalformedRequest } from './decode-request.ts';
 import { ServedModel, type Chat } from './models.ts';
 
 const CHECKPOINT = new URL('../test/fixtures/checkpoints/tiny/', import.meta.url);
@@ -15,27 +17,67 @@ const files = new Map(
 const served = (imageTokens: number) => new ServedModel({ imageTokens } as EngineInfo, files);
 const chat = (text: string, imageCount = 0): Chat => ({ messages: [{ role: 'user', text }], imageCount });
 
+const url = (data: Buffer): Image['source'] => ({
+  $case: 'url',
+  value: `data:image/png;base64,${data.toString('base64')}`,
+});
+const request = (sources: Image['source'][]): GenerateRequest =>
+  GenerateRequest.fromPartial({
+    messages: [
+      {
+        role: Role.USER,
+        parts: sources.map((source) => ({ part: { $case: 'image' as const, value: { source } } })),
+      },
+    ],
+  });
+
 let background: Background;
 afterEach(() => background.close());
 
 describe('Background', () => {
-  it('hashes a picture without copying it', async () => {
+  it('decodes a request whose bytes move to it, and knows the hashes of its pictures', async () => {
     background = new Background(1 << 24);
-    const data = Buffer.from(new Uint8Array(randomBytes(1 << 20)).buffer);
-    const bytes = Buffer.from(data);
-    const back = await background.hash(data);
-    expect(background.hashOf(back)).toBe(createHash('sha256').update(bytes).digest('hex'));
-    expect(back.equals(bytes)).toBe(true);
+    const [large, small] = [randomBytes(1 << 20), randomBytes(100)];
+    const asked = request([{ $case: 'data', value: large }, url(small), { $case: 'hash', value: 'ab' }]);
+    const bytes = Buffer.from(GenerateRequest.encode(asked).finish());
+    const decoded = await background.decode('GenerateRequest', bytes);
+    const sources = decoded.messages[0]!.parts.map(({ part }) =>
+      part?.$case === 'image' ? part.value.source : undefined,
+    );
+    const pictures = [sources[0]!.value as Buffer, sources[1]!.value as Buffer];
+    expect(pictures[0]!.equals(large)).toBe(true);
+    expect(pictures[1]!.equals(small)).toBe(true);
+    expect(sources[2]).toEqual({ $case: 'hash', value: 'ab' });
+    for (const [index, data] of [large, small].entries())
+      expect(background.hashOf(pictures[index]!)).toBe(createHash('sha256').update(data).digest('hex'));
+    expect(background.hashOf(large)).toBeUndefined();
     // They moved.
-    expect(data.length).toBe(0);
-    expect(background.hashOf(bytes)).toBeUndefined();
+    expect(bytes.length).toBe(0);
+    // A picture keeps nothing of its message in memory.
+    expect(pictures.map(({ buffer }) => buffer.byteLength)).toEqual([1 << 20, 100]);
   });
 
-  it('leaves what surrounds a picture alone', async () => {
+  it('leaves what surrounds a request alone', async () => {
     background = new Background(1 << 24);
-    const all = Buffer.alloc(1000, 7);
-    const back = await background.hash(all.subarray(100, 200));
-    expect([back.length, all.length]).toEqual([100, 1000]);
+    const bytes = GenerateRequest.encode(request([])).finish();
+    const all = Buffer.concat([Buffer.alloc(100), bytes, Buffer.alloc(100)]);
+    const decoded = await background.decode('GenerateRequest', all.subarray(100, 100 + bytes.length));
+    expect(decoded).toEqual(request([]));
+    expect(all.length).toBe(200 + bytes.length);
+  });
+
+  it('tells what is no request, and which URL it cannot use', async () => {
+    background = new Background(1 << 24);
+    await expect(background.decode('GenerateRequest', Buffer.from([0xff, 0xff]))).rejects.toThrow(
+      MalformedRequest,
+    );
+    const bytes = GenerateRequest.encode(request([{ $case: 'url', value: 'https://x/y.png' }])).finish();
+    await expect(background.decode('GenerateRequest', bytes)).rejects.toMatchObject({
+      name: 'RpcError',
+      code: status.INVALID_ARGUMENT,
+      reason: 'IMAGE_URL_SCHEME',
+      metadata: { field: 'messages[0].parts[0].image.url', value: 'https' },
+    });
   });
 
   it('makes the prompts that the model makes, also of several models in turn', async () => {
@@ -57,12 +99,14 @@ describe('Background', () => {
 
   it('takes no more bytes than it may, and takes more once some are done', async () => {
     background = new Background(1000);
-    const first = background.hash(new Uint8Array(600));
-    await expect(background.hash(new Uint8Array(600))).rejects.toMatchObject({
+    const bytes = (): Uint8Array =>
+      CountTokensRequest.encode({ model: 'x'.repeat(600), messages: [] }).finish();
+    const first = background.decode('CountTokensRequest', bytes());
+    await expect(background.decode('CountTokensRequest', bytes())).rejects.toMatchObject({
       code: status.RESOURCE_EXHAUSTED,
     });
     await first;
-    await background.hash(new Uint8Array(600));
+    await background.decode('CountTokensRequest', bytes());
   });
 
   it('tokenizes with the right tokenizer after a prompt of another model was too much', async () => {

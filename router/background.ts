@@ -1,12 +1,16 @@
-// What would hold the event loop, and with it every stream, up for milliseconds: hashing large pictures and tokenizing long texts. One
-// thread does it; it starts when there is something for it to do.
+// What would hold the event loop, and with it every stream, up for milliseconds: decoding large requests, hashing their pictures, and
+// tokenizing long texts. One thread does it; it starts when there is something for it to do.
 
 import { status } from '@grpc/grpc-js';
 import { Worker } from 'node:worker_threads';
 import { RpcError } from '../rpc/status.ts';
 import { PromptError, type Prompt } from '../runtime/tokenizer/prompt.ts';
 import type { BackgroundAnswer, BackgroundJob } from './background-worker.ts';
+import { MalformedRequest, picturesIn, type RequestTypes } from './decode-request.ts';
 import type { Chat, ServedModel } from './models.ts';
+
+/** The flag and the length before a message in its stream. */
+const FRAME_HEADER_BYTES = 5;
 
 interface Pending {
   readonly bytes: number;
@@ -34,20 +38,33 @@ export class Background {
     return this.#worker !== undefined;
   }
 
-  /** The same bytes, whose hash `hashOf` then knows. They move to the thread and back: `data` itself is empty afterwards. */
-  async hash(data: Uint8Array): Promise<Buffer> {
-    // A view of something larger cannot move without it.
-    const whole = data.buffer instanceof ArrayBuffer && data.byteLength === data.buffer.byteLength;
-    const own = whole ? (data as Uint8Array<ArrayBuffer>) : new Uint8Array(data);
-    const answer = await this.#run({ kind: 'hash', data: own }, own.byteLength, [own.buffer]);
-    if (answer.kind !== 'hash') throw new Error(`the thread answered ${answer.kind} to hash`);
-    const { buffer, byteOffset, byteLength } = answer.data;
-    const back = Buffer.from(buffer, byteOffset, byteLength);
-    this.#hashes.set(back, answer.hash);
-    return back;
+  /**
+   * The request in `bytes`, its data: URLs decoded; `hashOf` then knows its pictures. The bytes move to the thread: they are gone
+   * afterwards. Throws MalformedRequest, and RpcError when a URL cannot be used or too much is under way.
+   */
+  async decode<Type extends keyof RequestTypes>(type: Type, bytes: Uint8Array): Promise<RequestTypes[Type]> {
+    // A view of something larger cannot move without it; what grpc-js puts before a message can.
+    const own =
+      bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength - bytes.byteLength <= FRAME_HEADER_BYTES
+        ? (bytes as Uint8Array<ArrayBuffer>)
+        : new Uint8Array(bytes);
+    const answer = await this.#run({ kind: 'request', type, bytes: own }, own.byteLength, [own.buffer]);
+    if (answer.kind === 'malformed') throw new MalformedRequest(answer.message);
+    if (answer.kind === 'refused')
+      throw new RpcError(answer.code, answer.reason, answer.message, { metadata: answer.metadata ?? {} });
+    if (answer.kind !== 'request') throw new Error(`the thread answered ${answer.kind} to request`);
+    const { request, hashes } = answer;
+    let index = 0;
+    for (const picture of picturesIn(request.messages)) {
+      // Between threads a Buffer becomes a plain array.
+      const { buffer, byteOffset, byteLength } = picture.value;
+      picture.value = Buffer.from(buffer, byteOffset, byteLength);
+      this.#hashes.set(picture.value, hashes[index++]!);
+    }
+    return request as RequestTypes[Type];
   }
 
-  /** SHA-256 in hex of what `hash` gave; undefined for anything else. */
+  /** SHA-256 in hex of a picture that `decode` gave; undefined for anything else. */
   hashOf(data: Uint8Array): string | undefined {
     return this.#hashes.get(data);
   }
@@ -61,7 +78,7 @@ export class Background {
     // Only now: a job that is refused takes no tokenizer to the thread.
     this.#model = model;
     const answer = await running;
-    if (answer.kind === 'refused') throw new PromptError(answer.code, answer.message);
+    if (answer.kind === 'bad prompt') throw new PromptError(answer.code, answer.message);
     if (answer.kind !== 'prompt') throw new Error(`the thread answered ${answer.kind} to prompt`);
     return answer.prompt;
   }

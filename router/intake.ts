@@ -29,9 +29,8 @@ export interface Admitted {
 }
 
 const BYTES_PER_TOKEN = 8;
-/** Longer texts are tokenized, and larger pictures hashed, in the background: here each is about a millisecond. */
+/** Longer texts are tokenized in the background: here that is about a millisecond. */
 const LONG_TEXT = 4_096;
-const LARGE_PICTURE = 512 * 1024;
 
 /** About what a request costs to hold before it is tokenized. */
 export function bytesOf(request: GenerateRequest): number {
@@ -47,40 +46,20 @@ export function bytesOf(request: GenerateRequest): number {
 
 /** True when `prepare` has to come before `admit`, or others would wait for it. */
 export function isHeavy(messages: readonly Message[]): boolean {
-  return isLong(messages) || largePictures(messages).length > 0;
-}
-
-/** Does what takes long in the background: hashes large pictures, and gives the prompt when its text is long. Throws RpcError. */
-export async function prepare(
-  messages: readonly Message[],
-  model: ServedModel,
-  limits: RequestLimits,
-  background: Background,
-): Promise<Prompt | undefined> {
-  const checked = checkMessages(messages, limits);
-  const prompt = isLong(messages)
-    ? await background.prompt(model, chatOf(checked)).catch(badPrompt)
-    : undefined;
-  for (const source of largePictures(messages)) source.value = await background.hash(source.value);
-  return prompt;
-}
-
-function isLong(messages: readonly Message[]): boolean {
   let characters = 0;
   for (const { parts } of messages)
     for (const { part } of parts) if (part?.$case === 'text') characters += part.value.length;
   return characters > LONG_TEXT;
 }
 
-function largePictures(messages: readonly Message[]): { value: Buffer }[] {
-  const large: { value: Buffer }[] = [];
-  for (const { parts } of messages) {
-    for (const { part } of parts) {
-      if (part?.$case !== 'image' || part.value.source?.$case !== 'data') continue;
-      if (part.value.source.value.length > LARGE_PICTURE) large.push(part.value.source);
-    }
-  }
-  return large;
+/** The prompt of long texts, made in the background. Throws RpcError. */
+export function prepare(
+  messages: readonly Message[],
+  model: ServedModel,
+  limits: RequestLimits,
+  background: Background,
+): Promise<Prompt> {
+  return background.prompt(model, chatOf(checkMessages(messages, limits))).catch(badPrompt);
 }
 
 /** Throws RpcError when the request cannot be served; then it holds nothing. `prepared`: its prompt, if there is one already. */

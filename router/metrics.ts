@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { LatencyHistogram } from './latency.ts';
 import type { PictureCounters } from './picture-sender.ts';
 import type { ReplicaPhase } from './replica-state.ts';
 
@@ -18,9 +19,10 @@ export class RouterMetrics implements PictureCounters {
   readonly requests: Counter<'code'>;
   readonly retries: Counter;
   readonly queueSeconds: Histogram<'outcome'>;
-  readonly firstTokenSeconds: Histogram;
-  readonly interTokenSeconds: Histogram;
-  readonly tokens: Counter;
+  readonly firstTokenSeconds: LatencyHistogram;
+  readonly interTokenSeconds: LatencyHistogram;
+  /** Tokens delivered since the last scrape. */
+  #tokens = 0;
   readonly #imageSent: Counter;
   readonly #imageReused: Counter;
   readonly #queueDepth: Gauge;
@@ -41,30 +43,35 @@ export class RouterMetrics implements PictureCounters {
     ): Counter<L> => new Counter({ name: `internvl_router_${name}`, help, labelNames, registers });
     const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> =>
       new Gauge({ name: `internvl_router_${name}`, help, labelNames, registers });
-    const histogram = <L extends string>(
-      name: string,
-      help: string,
-      labelNames: readonly L[] = [],
-    ): Histogram<L> =>
-      new Histogram({
+    const latency = (name: string, help: string): LatencyHistogram =>
+      new LatencyHistogram({
         name: `internvl_router_${name}`,
         help,
-        labelNames,
         buckets: LATENCY_BUCKETS,
-        registers,
+        registry: this.registry,
       });
     this.requests = counter('requests_total', 'Generation requests that ended, by gRPC status code', [
       'code',
     ]);
     this.retries = counter('retries_total', 'Requests given to another replica after a failure');
-    this.tokens = counter('completion_tokens_total', 'Tokens delivered to clients');
-    this.queueSeconds = histogram(
-      'queue_seconds',
-      'Time from arrival to the end of the first wait for a replica, by outcome: placed, timeout, cancelled or failed',
-      ['outcome'],
-    );
-    this.firstTokenSeconds = histogram('time_to_first_token_seconds', 'Time from arrival to the first token');
-    this.interTokenSeconds = histogram('inter_token_seconds', 'Time between outputs of one answer');
+    const tokens: Counter = new Counter({
+      name: 'internvl_router_completion_tokens_total',
+      help: 'Tokens delivered to clients',
+      registers,
+      collect: () => {
+        tokens.inc(this.#tokens);
+        this.#tokens = 0;
+      },
+    });
+    this.queueSeconds = new Histogram({
+      name: 'internvl_router_queue_seconds',
+      help: 'Time from arrival to the end of the first wait for a replica, by outcome: placed, timeout, cancelled or failed',
+      labelNames: ['outcome'],
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.firstTokenSeconds = latency('time_to_first_token_seconds', 'Time from arrival to the first token');
+    this.interTokenSeconds = latency('inter_token_seconds', 'Time between outputs of one answer');
     this.#imageSent = counter('image_bytes_sent_total', 'Picture bytes sent to replicas');
     this.#imageReused = counter('image_bytes_reused_total', 'Picture bytes that a replica held already');
     this.#queueDepth = gauge('queue_depth', 'Requests that wait for a replica');
@@ -77,6 +84,10 @@ export class RouterMetrics implements PictureCounters {
       'replica',
     ]);
     this.#kvUsage = gauge('replica_kv_usage_ratio', "Share of a replica's KV blocks in use", ['replica']);
+  }
+
+  delivered(tokens: number): void {
+    this.#tokens += tokens;
   }
 
   sent(bytes: number): void {

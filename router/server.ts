@@ -3,9 +3,10 @@
 
 import { randomUUID } from 'node:crypto';
 import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
-import { answer } from '../rpc/guard.ts';
+import { directCall, type StreamingCall } from '../rpc/direct-call.ts';
+import { answer, malformedMessage } from '../rpc/guard.ts';
 import { RpcError } from '../rpc/status.ts';
-import { StreamWriter, type WritableCall } from '../rpc/writer.ts';
+import { StreamWriter } from '../rpc/writer.ts';
 import {
   InferenceService,
   type CountTokensRequest,
@@ -25,8 +26,10 @@ import type { Background } from './background.ts';
 import { Caller, type ServerCall } from './caller.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { MalformedRequest, type RequestTypes } from './decode-request.ts';
 import { encodeDelta, encodeEvent } from './events.ts';
 import { admit, bytesOf, isHeavy, prepare, promptOf, type Admitted } from './intake.ts';
+import { LargeRequest, largeRequests } from './large-request.ts';
 import type { RouterMetrics } from './metrics.ts';
 import type { ModelGate } from './model-gate.ts';
 import type { ServedModel } from './models.ts';
@@ -51,12 +54,17 @@ export interface InferenceOptions {
   readonly maxUnreadBytes?: number;
 }
 
-type GenerationCall = ServerCall & { readonly request: GenerateRequest };
+type GenerationCall = ServerCall & { readonly request: GenerateRequest | LargeRequest };
 
-/** internvl.v1.Inference with events that are bytes already: one goes out for each token. */
+/** internvl.v1.Inference with events that are bytes already, of which one goes out for each token, and with large requests left as they are. */
 export const inferenceService = {
   ...InferenceService,
-  generate: { ...InferenceService.generate, responseSerialize: (event: Buffer): Buffer => event },
+  generate: {
+    ...largeRequests(InferenceService.generate),
+    responseSerialize: (event: Buffer): Buffer => event,
+  },
+  generateOnce: largeRequests(InferenceService.generateOnce),
+  countTokens: largeRequests(InferenceService.countTokens),
 };
 
 /** The handlers of internvl.v1.Inference as `inferenceService` defines it. */
@@ -91,7 +99,7 @@ export class Inference {
 
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
     // The stream carries bytes: see `inferenceService`.
-    const writer = new StreamWriter<Buffer>(call as unknown as WritableCall<Buffer>, {
+    const writer = new StreamWriter(directCall(call as unknown as StreamingCall<Buffer>), {
       byteLength: (event) => event.length,
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
@@ -116,8 +124,10 @@ export class Inference {
   #countTokens(call: ServerUnaryCall<CountTokensRequest, CountTokensResponse>): Promise<CountTokensResponse> {
     return this.#withModel(call, async (model) => {
       const limits = this.#options.limits(model);
-      const { messages } = call.request;
-      checkModel(call.request.model, limits.servedName);
+      const request: CountTokensRequest | LargeRequest = call.request;
+      const { model: name, messages } =
+        request instanceof LargeRequest ? await this.#decode(request, 'CountTokensRequest') : request;
+      checkModel(name, limits.servedName);
       const prompt =
         (isHeavy(messages) ? await prepare(messages, model, limits, this.#options.background) : undefined) ??
         promptOf(model, checkMessages(messages, limits));
@@ -140,6 +150,18 @@ export class Inference {
     });
   }
 
+  async #decode<Type extends keyof RequestTypes>(
+    { bytes }: LargeRequest,
+    type: Type,
+  ): Promise<RequestTypes[Type]> {
+    try {
+      return await this.#options.background.decode(type, bytes);
+    } catch (error) {
+      if (error instanceof MalformedRequest) throw malformedMessage(type, error.message);
+      throw error;
+    }
+  }
+
   async #withModel<T>(call: ServerCall, use: (model: ServedModel) => T | Promise<T>): Promise<T> {
     const caller = new Caller(call, this.#options.now);
     try {
@@ -151,6 +173,7 @@ export class Inference {
 
   /** Runs one generation call and counts how it ended; rejects with the RpcError that ends it. */
   async #answer(call: GenerationCall, sink: AnswerSink): Promise<void> {
+    const startedAt = this.#options.now();
     const caller = new Caller(call, this.#options.now);
     let code: string = status[status.OK];
     try {
@@ -158,7 +181,11 @@ export class Inference {
         throw new RpcError(status.UNAVAILABLE, 'DRAINING', 'this router is shutting down', {
           retryAfterMs: 0,
         });
-      await this.#route(call.request, caller, sink);
+      const request =
+        call.request instanceof LargeRequest
+          ? await this.#decode(call.request, 'GenerateRequest')
+          : call.request;
+      await this.#route(request, caller, sink, startedAt);
     } catch (error) {
       code = status[error instanceof RpcError ? error.code : status.INTERNAL] ?? 'UNKNOWN';
       throw error;
@@ -169,9 +196,9 @@ export class Inference {
   }
 
   /** Resolves when the sink has been told everything. */
-  async #route(request: GenerateRequest, caller: Caller, sink: AnswerSink): Promise<void> {
+  async #route(request: GenerateRequest, caller: Caller, sink: AnswerSink, startedAt: number): Promise<void> {
     const { dispatcher, gate, pictures, metrics, now } = this.#options;
-    const startedAt = now();
+    if (caller.gone !== undefined) throw caller.gone;
     const model = gate.model ?? (await gate.wait(caller, bytesOf(request)));
     const { messages } = request;
     const prepared = isHeavy(messages)
@@ -202,7 +229,12 @@ export class Inference {
           returnPromptTokenIds: request.output?.promptTokenIds ?? false,
           model: answerOf(model, admitted),
           sink,
-          onEnd: (error) => (error === undefined ? resolve() : reject(error)),
+          onEnd: (error) => {
+            // Before the stream closes, which would pass for the caller's leaving.
+            caller.answered();
+            if (error === undefined) resolve();
+            else reject(error);
+          },
           metrics,
           now,
           startedAt,

@@ -14,7 +14,7 @@ export function checkPicture({ source }: Image, field: string, maxBytes: number)
     throw invalid(field, '', 'data, url or hash', `${field} has no source: set data, url or hash`);
   }
   if (source.$case === 'hash') return { hash: checkHash(source.value, `${field}.hash`) };
-  const data = source.$case === 'url' ? decodeDataUrl(source.value, field, maxBytes) : source.value;
+  const data = source.$case === 'url' ? pictureFromUrl(source.value, field, maxBytes) : source.value;
   if (data.length === 0) throw invalid(field, '0', '> 0', `${field} is an empty file`, 'EMPTY_IMAGE');
   checkSize(data.length, field, maxBytes);
   return { data };
@@ -41,7 +41,8 @@ function checkSize(size: number, field: string, maxBytes: number): void {
   );
 }
 
-function decodeDataUrl(url: string, field: string, maxBytes: number): Uint8Array {
+/** The file in a data: URL; throws INVALID_ARGUMENT naming `field`. */
+export function pictureFromUrl(url: string, field: string, maxBytes: number): Buffer {
   if (!/^data:/i.test(url)) throw refusedScheme(url, `${field}.url`);
   const comma = url.indexOf(',');
   if (comma < 0 || !/;base64$/i.test(url.slice(0, comma))) {

@@ -8,14 +8,9 @@ import type {
   UntypedHandleCall,
   UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
+import './strict-text.ts';
 import { RpcError, toServiceError } from './status.ts';
 import type { UnexpectedErrorReporter } from './status.ts';
-
-// proto3 strings are UTF-8: the default decoder replaces what is not, ours refuses it.
-const lenient = getTextEncoding();
-const decodeUtf8 = lenient.decodeUtf8.bind(lenient);
-configureTextEncoding({ ...lenient, decodeUtf8: (bytes) => decodeUtf8(bytes, true) });
 
 /** Takes the place of a message that did not parse, until `refuseUndecodable` sees it. */
 class Undecodable {
@@ -60,14 +55,15 @@ export const refuseUndecodable: ServerInterceptor = (method, call) => {
             pass(message);
             return;
           }
-          const error = toServiceError(malformed(method.path, message));
+          const error = toServiceError(malformedMessage(method.path, message.why));
           call.sendStatus({ code: error.code, details: error.details, metadata: error.metadata });
         },
       }),
   });
 };
 
-function malformed(path: string, { why }: Undecodable): RpcError {
+/** What a message that is no protobuf of its type ends its call with. */
+export function malformedMessage(path: string, why: string): RpcError {
   return new RpcError(
     status.INVALID_ARGUMENT,
     'MALFORMED_MESSAGE',
@@ -99,7 +95,7 @@ export function guardHandlers(
         else callback?.(error);
       };
       if (call.request instanceof Undecodable) {
-        refuse(malformed(method.path, call.request));
+        refuse(malformedMessage(method.path, call.request.why));
         return;
       }
       try {

@@ -8,6 +8,7 @@ import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { HealthImplementation } from 'grpc-health-check';
 import { formatAddress, parseAddress } from './address.ts';
 import { bindError } from './bind-error.ts';
+import { rememberCall } from './direct-call.ts';
 import { guardHandlers, refuseUndecodable, tolerantDefinition } from './guard.ts';
 import { describeError } from './log.ts';
 import type { Logger } from './log.ts';
@@ -44,7 +45,7 @@ export function createServer(options: ServerOptions): RpcServer {
     'grpc.keepalive_timeout_ms': 10_000,
     'grpc.max_concurrent_streams': 4096,
     'grpc.enable_channelz': 0,
-    interceptors: [refuseUndecodable],
+    interceptors: [rememberCall, refuseUndecodable],
   });
   const names = options.services.map(({ definition }) => serviceName(definition));
   for (const { definition, implementation } of options.services) {

@@ -1,0 +1,170 @@
+// What the router adds to the time to a first token while its event loop is busy for 70 % of the time, as far as streams keep it busy: where
+// more is needed, another router is run. Replicas and clients share the machine; where it is full before the router is, the load stops there
+// and the row says how busy the router was. Times with and without the router are of the same replica under the same load.
+import { execFile } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { grpcClient, type StreamClient } from './peers/stream-clients.ts';
+import {
+  coreWaitSeconds,
+  loopSeconds,
+  SIMULATION,
+  startReplica,
+  startRouter,
+  stop,
+  type Server,
+} from './processes.ts';
+import type { FirstTokens } from './first-token-probe.ts';
+import type { Row } from './results.ts';
+
+const BUSY = 0.7;
+const BUSY_WITHIN = 0.05;
+const FIRST_STREAMS = 64;
+const MOST_STREAMS = 1024;
+const TOKENS_PER_STREAM = 400;
+/** The machine is full when a stream gets less than this share of the tokens that it gets under the first load. */
+const CARRIED = 0.85;
+/** Nor may the router itself wait longer than this share of the time for a core. */
+const MOST_WAITED = 0.1;
+/** A stream's time, and some. */
+const DRAIN_MS = 6000;
+const WARM_UP_MS = 3000;
+const WINDOW_MS = 3000;
+const PROBE_SECONDS = 20;
+const PROBE = fileURLToPath(new URL('first-token-probe.ts', import.meta.url));
+
+/** Streams that follow one another, as many at a time as asked for. */
+class Load {
+  readonly #client: StreamClient;
+  readonly #end = new AbortController();
+  readonly #running: Promise<void>[] = [];
+  streams = 0;
+  tokens = 0;
+
+  constructor(client: StreamClient) {
+    this.#client = client;
+  }
+
+  /** More begin one after the other; of those that are too many each goes on to its end. */
+  async set(streams: number): Promise<void> {
+    const before = this.streams;
+    this.streams = streams;
+    for (let index = before; index < streams; index++) {
+      this.#running.push(this.#run(index));
+      await pause(2);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#end.abort();
+    await Promise.all(this.#running);
+  }
+
+  async #run(index: number): Promise<void> {
+    const { signal } = this.#end;
+    while (!signal.aborted && index < this.streams)
+      await this.#client
+        .stream(TOKENS_PER_STREAM, (count) => (this.tokens += count), signal)
+        .catch((error: unknown) => {
+          if (!signal.aborted) throw error;
+        });
+  }
+}
+
+interface Window {
+  /** How much of the time the router's event loop was busy. */
+  readonly busy: number;
+  /** How much of the time it waited for a core. */
+  readonly waited: number;
+  readonly tokensPerSecond: number;
+}
+
+async function measure(pid: number, load: Load, during: () => Promise<void>): Promise<Window> {
+  const [cpu, wait, tokens, start] = [loopSeconds(pid), coreWaitSeconds(pid), load.tokens, performance.now()];
+  await during();
+  const seconds = (performance.now() - start) / 1000;
+  return {
+    busy: (loopSeconds(pid) - cpu) / seconds,
+    waited: (coreWaitSeconds(pid) - wait) / seconds,
+    tokensPerSecond: (load.tokens - tokens) / seconds,
+  };
+}
+
+/** Raises the load until the router is as busy as it should be, or the machine is full: then back to the last load that it carried. */
+async function raise(load: Load, pid: number): Promise<void> {
+  let carried = load.streams;
+  let unhurried: number | undefined;
+  for (;;) {
+    await pause(WARM_UP_MS);
+    const { busy, waited, tokensPerSecond } = await measure(pid, load, () => pause(WINDOW_MS));
+    const each = tokensPerSecond / load.streams;
+    unhurried ??= each;
+    if (each < CARRIED * unhurried || waited > MOST_WAITED) {
+      await load.set(carried);
+      await pause(DRAIN_MS);
+      return;
+    }
+    carried = load.streams;
+    if (busy > BUSY - BUSY_WITHIN || carried === MOST_STREAMS) return;
+    const wanted = Math.round((carried * BUSY) / busy);
+    await load.set(Math.min(MOST_STREAMS, wanted, 2 * carried));
+  }
+}
+
+export async function benchRouterLatency(): Promise<Row[]> {
+  const servers: Server[] = [];
+  let load: Load | undefined;
+  let client: StreamClient | undefined;
+  try {
+    const simulation = { ...SIMULATION, maxSequences: MOST_STREAMS, maxBatchedTokens: 65_536 };
+    const replicas = [await startReplica(simulation), await startReplica(simulation)];
+    servers.push(...replicas);
+    const router = await startRouter(replicas);
+    servers.push(router);
+    const pid = router.child.pid as number;
+    client = grpcClient(router.address);
+    await client.once();
+    load = new Load(client);
+    await load.set(FIRST_STREAMS);
+    await raise(load, pid);
+    let probed: FirstTokens | undefined;
+    const { busy, waited, tokensPerSecond } = await measure(pid, load, async () => {
+      probed = await probe(router, replicas[0] as Server);
+    });
+    const { routed, direct } = probed as unknown as FirstTokens;
+    const shape = `loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
+    return [0.5, 0.99].map((share): Row => {
+      const own = quantile(direct, share);
+      return {
+        metric: `router, added to the first token, p${100 * share}`,
+        shape: `${shape}; ${own.toFixed(1)} ms without it`,
+        unit: 'ms',
+        value: quantile(routed, share) - own,
+      };
+    });
+  } finally {
+    await load?.stop();
+    client?.close();
+    await Promise.all(servers.map(stop));
+  }
+}
+
+async function probe(router: Server, replica: Server): Promise<FirstTokens> {
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    PROBE,
+    router.address,
+    replica.address,
+    String(PROBE_SECONDS),
+  ]);
+  return JSON.parse(stdout) as FirstTokens;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)} %`;
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] as number;
+}
