@@ -31,7 +31,7 @@ const nothing = only === 'router' && isaLimit !== undefined;
 if (values.help || values.only !== only || values.isa !== isaLimit || nothing) {
   console.log(`usage: npm run bench [-- --only ${HALVES.join('|')}] [--isa ${ISA_LIMITS.join('|')}] [--json FILE]
 
---only leaves bench/RESULTS.md as it is; --isa measures the engine with an instruction set less than the machine's best.`);
+--only leaves the other half of bench/RESULTS.md as it is; --isa measures the engine with an instruction set less than the machine's best.`);
   process.exit(values.help ? 0 : 2);
 }
 holdTo(isaLimit);
@@ -75,10 +75,9 @@ const rows = [...engine, ...router];
 console.log(`${machine.cpu}, ${machine.cores} cores, ${isa}, ${(bandwidth / 1e9).toFixed(1)} GB/s\n`);
 console.log(table(rows));
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, rows }, null, 2)}\n`);
-if (only === undefined) {
-  const file = new URL('RESULTS.md', import.meta.url);
-  const command = commandOf('bench', isaLimit);
-  const sections = [section(engineTitle(isa), machine, engine, command)];
-  if (router.length > 0) sections.push(section(ROUTER_TITLE, machine, router, command));
-  writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), HEAD, sections));
-}
+const file = new URL('RESULTS.md', import.meta.url);
+const command = commandOf('bench', isaLimit);
+const sections = [];
+if (engine.length > 0) sections.push(section(engineTitle(isa), machine, engine, command));
+if (router.length > 0) sections.push(section(ROUTER_TITLE, machine, router, command));
+writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), HEAD, sections));

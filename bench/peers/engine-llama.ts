@@ -25,8 +25,8 @@ interface Context {
 }
 
 const MAX_SEQUENCES = 32;
-const MAX_LENGTH = 640;
-const BATCH = 512;
+const MAX_LENGTH = 2304;
+const BATCH = 2048;
 const LOG_ERRORS = 1;
 
 class Engine {

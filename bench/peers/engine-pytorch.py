@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 MAX_SEQUENCES = 32
-MAX_LENGTH = 640
+MAX_LENGTH = 2304
 MAX_SECONDS = 4
 
 

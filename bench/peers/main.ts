@@ -25,7 +25,12 @@ const program = new Command('bench:peers')
   .description(
     'Measures other engines and routers beside ours; installs them first (PyTorch: some GB, once).',
   )
-  .addOption(new Option('--only <half>', 'leaves bench/PEERS.md as it is').choices(['engine', 'router']))
+  .addOption(
+    new Option('--only <half>', 'leaves the other half of bench/PEERS.md as it is').choices([
+      'engine',
+      'router',
+    ]),
+  )
   .addOption(
     new Option(
       '--isa <limit>',
@@ -72,12 +77,10 @@ program.action(async ({ only, isa: isaLimit, threads, json }: Flags) => {
     >;
     writeFileSync(json, `${JSON.stringify({ machine, versions, rows, missing }, null, 2)}\n`);
   }
-  if (only === undefined) {
-    const file = new URL('../PEERS.md', import.meta.url);
-    const command = commandOf('bench:peers', isaLimit);
-    const sections = halves.map(([title, comparison]) => peerSection(title, command, machine, comparison));
-    writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), PEERS_HEAD, sections));
-  }
+  const file = new URL('../PEERS.md', import.meta.url);
+  const command = commandOf('bench:peers', isaLimit);
+  const sections = halves.map(([title, comparison]) => peerSection(title, command, machine, comparison));
+  writeFileSync(file, mergeSections(readFileSync(file, 'utf8'), PEERS_HEAD, sections));
 });
 
 await program.parseAsync();

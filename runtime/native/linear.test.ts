@@ -39,6 +39,7 @@ const shapes: [rows: number, n: number, k: number][] = [
   [1, 9, 1600],
   [12, 25, 130],
   [70, 530, 40],
+  [20, 5, 14001],
 ];
 
 const mixes: [x: Floating, weight: Floating, out: Floating][] = [

@@ -126,15 +126,36 @@ void Matmul::Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, co
   const int64_t rows = x.rows(), k = x.cols(), n = out.cols();
   float* sums = SumsOf(out, scratch);
   constexpr int64_t kBlock = 24;  // weight rows per turn: a multiple of what PairRows does together
-  WithWeight(weight.dtype, [&]<typename W>(W*) {
-    if constexpr (!std::is_same_v<W, float>) {
-      ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
-        const int64_t first = block * kBlock;
-        PairRows(x.as<BFloat16>(), rows, k, weight.row<W>(first), k, std::min(kBlock, n - first),
-                 sums + first, n);
+  // x meets each few rows of the weight anew. Where a core's second cache does not hold it beside them, parts
+  // of it do, copied: rows whose distance is a multiple of a page would all fall into the same places of the
+  // first cache; that of the copies is an odd number of lines.
+  constexpr int64_t kNear = 256 << 10;  // elements
+  const bool copied = rows * k > kNear;
+  const int64_t part = copied ? std::max<int64_t>(kNear / rows / 64 * 64 - 32, 32) : std::max<int64_t>(k, 1);
+  float* const more = copied ? scratch.Get<float>(rows * n) : nullptr;
+  BFloat16* const copy = copied ? scratch.Get<BFloat16>(rows * part) : nullptr;
+  for (int64_t begin = 0; begin < std::max<int64_t>(k, 1); begin += part) {
+    const int64_t length = std::min(part, k - begin);
+    if (copied) {
+      ParallelFor(rows, rows * length, [&](int64_t r, int) {
+        std::copy_n(x.row<BFloat16>(r) + begin, length, copy + r * length);
       });
     }
-  });
+    const BFloat16* const from = copied ? copy : x.as<BFloat16>();
+    float* const to = begin == 0 ? sums : more;
+    WithWeight(weight.dtype, [&]<typename W>(W*) {
+      if constexpr (!std::is_same_v<W, float>) {
+        ParallelFor((n + kBlock - 1) / kBlock, n * length, [&](int64_t block, int) {
+          const int64_t first = block * kBlock;
+          PairRows(from, rows, length, weight.row<W>(first) + begin, k, std::min(kBlock, n - first),
+                   to + first, n);
+        });
+      }
+    });
+    if (begin > 0) {
+      ParallelFor(rows, rows * n, [&](int64_t r, int) { AddRow(more + r * n, sums + r * n, n); });
+    }
+  }
   Finish(sums, n, weight, wide_bias, out, 0, n);
 }
 
