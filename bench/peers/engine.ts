@@ -135,7 +135,7 @@ const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyT
 vLLM: its CPU backend, random weights, whole steps of its engine, so with scheduling and sampling; eager, without its prefix cache.
 The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth, that of the others the time of ours for
 their matrix products alone. At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer ours and llama.cpp
-compute little more than keys and values for rows whose logits are not wanted, PyTorch everything: of a model of one layer that is most of the
+compute little more than keys and values for rows whose logits are not wanted, PyTorch and vLLM everything: of a model of one layer that is most of the
 prefill, of the 0.3B with its 16 layers a twentieth, of the 40B with its 60 about 1 %.`;
 
 async function runStage(
