@@ -3,6 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { median } from './peers/rows.ts';
 import type { Row } from './results.ts';
 import type { RankCommand, RankReply } from './tensor-parallel-rank.ts';
 
@@ -57,10 +58,6 @@ async function group(worldSize: number, threads: number): Promise<Rank[]> {
 async function seconds(ranks: readonly Rank[], command: RankCommand): Promise<readonly number[]> {
   const replies = await Promise.all(ranks.map((rank) => rank.call(command)));
   return replies[0]?.seconds ?? [];
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 /** Decode steps of as many ranks as there are cores against one rank with as many threads, in turn. */
