@@ -1,0 +1,110 @@
+// What computes: the CPU or a CUDA device. An environment has one. The operations that JavaScript calls check
+// their arguments and make their results; a backend computes and trusts what it is given.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "memory.h"
+#include "tensor.h"
+
+namespace internvl {
+
+/// Heads of queries, and of keys and values that they share in groups.
+struct HeadShape {
+  int64_t heads = 0, kv_heads = 0, dim = 0;
+  int64_t kv_width() const { return kv_heads * dim; }
+  int64_t qkv_width() const { return (heads + 2 * kv_heads) * dim; }
+};
+
+/// The paged cache of one layer: k and v are [blocks * block_size, kv_heads * dim].
+struct PagedCache {
+  Tensor k, v;
+  int64_t block_size = 0;
+};
+
+/// int32 values that came from JavaScript: where the backend has them, and what they are.
+struct Indices {
+  Tensor tensor;  // int32 [1, n]
+  std::span<const int32_t> values;
+};
+
+/// S sequences, each with some rows of queries at the end of what it has in the cache.
+struct PagedSequences {
+  Indices query_start;      // [S + 1]
+  Indices context_lengths;  // [S]
+  Indices block_tables;     // [S * max_blocks]
+  int64_t max_blocks = 0;
+  int64_t count() const { return static_cast<int64_t>(context_lengths.values.size()); }
+};
+
+/// Calls of one backend come from one thread, in order, and may return before the work is done: work is done
+/// in the order of the calls, and Download waits for it. Tensors hold float32 or bfloat16 unless said
+/// otherwise; results have been made by the caller and do not overlap operands. What is rounded where is said
+/// in the contract in index.ts. Throws std::bad_alloc and DeviceError.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // --- memory
+  /// Where results and working memory come from.
+  Arena& arena() { return arena_; }
+  MemorySource& memory() { return memory_; }
+  virtual void Zero(void* data, size_t bytes) = 0;
+  /// The bytes may change as soon as this returns.
+  virtual void Upload(void* to, const void* host, size_t bytes) = 0;
+  /// Waits until everything before it is done.
+  virtual void Download(void* host, const void* from, size_t bytes) = 0;
+  /// Within the device; the ranges may overlap.
+  virtual void Move(void* to, const void* from, size_t bytes) = 0;
+
+  // --- operations: see index.ts
+  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); weight also int8.
+  virtual void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) = 0;
+  virtual void Convert(const Tensor& x, const Tensor* bias, const Tensor& out) = 0;
+  /// ids int32 [1, T]; ids outside [vocab_start, vocab_start + V) give zero rows.
+  virtual void Embedding(const Tensor& table, const Tensor& ids, int64_t vocab_start, const Tensor& out) = 0;
+  virtual void RmsNorm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) = 0;
+  virtual void LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
+                         const Tensor& out) = 0;
+  /// qkv [T, 3W] -> float32 [T, 2]
+  virtual void QkSumSquares(const Tensor& qkv, const Tensor& out) = 0;
+  virtual void QkNorm(const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, const Tensor& sums,
+                      float norm_width, float eps) = 0;
+  virtual void Gelu(const Tensor& x) = 0;
+  virtual void SiluMul(const Tensor& gate_up, const Tensor& out) = 0;
+  virtual void AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale) = 0;
+  /// rows int32 [1, n]; any dtype.
+  virtual void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) = 0;
+  /// logits float32 [L, >= columns] -> ids int32 [1, L]
+  virtual void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) = 0;
+
+  // --- vision
+  /// pixels uint8 [size, size, 3] in host memory; normalised: what each of the 256 values of each channel
+  /// stands for.
+  virtual void Patchify(std::span<const uint8_t> pixels, int64_t size, int64_t patch,
+                        const float (&normalised)[3][256], const Tensor& out) = 0;
+  virtual void VisionEmbed(const Tensor& patches, const Tensor& class_embedding, const Tensor& position,
+                           const Tensor& out) = 0;
+  /// qkv [N, 3 * heads * dim], N a multiple of length -> [N, heads * dim]
+  virtual void VisionAttention(const Tensor& qkv, int64_t length, int64_t heads, int64_t dim, float scale,
+                               const Tensor& out) = 0;
+  virtual void PixelShuffle(const Tensor& x, int64_t side, int version, const Tensor& out) = 0;
+
+  // --- language
+  /// positions and slots int32 [1, T]
+  virtual void RopeAndStoreKv(const Tensor& qkv, const Tensor& positions, const Tensor& slots,
+                              const Tensor& cos_sin, const PagedCache& cache, const HeadShape& heads) = 0;
+  virtual void PagedAttention(const Tensor& qkv, const PagedCache& cache, const PagedSequences& sequences,
+                              const HeadShape& heads, float scale, const Tensor& out) = 0;
+
+ protected:
+  explicit Backend(MemorySource& memory) : memory_(memory), arena_(memory) {}
+
+ private:
+  MemorySource& memory_;
+  Arena arena_;
+};
+
+}  // namespace internvl

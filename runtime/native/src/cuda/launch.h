@@ -1,0 +1,56 @@
+// How kernels are written here, so that one source compiles with nvcc for a device and with a plain C++
+// compiler for the tests, which run every thread of a block as a fiber (runtime/native/cuda_on_host):
+// - launched by Launch(kernel, grid, block, shared bytes, stream, arguments...),
+// - dynamic shared memory by DynamicShared<T>(),
+// - inline PTX only in tensor_core.h and async_copy.h, beside what does the same on the host.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace internvl::cuda {
+
+/// The device refused or failed; the message names the call and what CUDA says.
+class DeviceError : public std::runtime_error {
+ public:
+  DeviceError(const char* what, cudaError_t code);
+  cudaError_t code() const { return code_; }
+
+ private:
+  cudaError_t code_;
+};
+
+/// Throws DeviceError unless code is cudaSuccess.
+void Check(cudaError_t code, const char* what);
+
+#ifdef __CUDACC__
+template <typename... Parameters, typename... Arguments>
+void Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            Arguments... arguments) {
+  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+  Check(cudaGetLastError(), "kernel launch");
+}
+
+template <typename T>
+__device__ T* DynamicShared() {
+  extern __shared__ __align__(128) unsigned char dynamic_shared_bytes[];
+  return reinterpret_cast<T*>(dynamic_shared_bytes);
+}
+#else
+template <typename... Parameters, typename... Arguments>
+void Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            Arguments... arguments) {
+  // Arguments are copied: a captured launch runs later.
+  cuda_on_host::Launch(grid, block, shared_bytes, stream,
+                       [=] { kernel(static_cast<Parameters>(arguments)...); });
+}
+
+template <typename T>
+T* DynamicShared() {
+  return static_cast<T*>(cuda_on_host::DynamicShared());
+}
+#endif
+
+}  // namespace internvl::cuda
