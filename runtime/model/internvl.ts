@@ -4,6 +4,7 @@
 import type { Batch, Logits, Model } from '../engine/batch.ts';
 import { ReusedFloat32Array, ReusedInt32Array } from '../engine/reused-arrays.ts';
 import type { Native, Tensor } from '../native/index.ts';
+import { batchIndices } from './batch-indices.ts';
 import type { ModelConfig } from './config.ts';
 import { KvCache, type KvCacheOptions } from './kv-cache.ts';
 import { LlamaDecoder } from './llama.ts';
@@ -90,10 +91,11 @@ export class InternVL implements Model {
     native.broadcast(batch.inputIds, 0);
     const mark = native.mark();
     try {
-      const x = this.#language.embed(batch.inputIds); // [T, H]
+      const indices = batchIndices(native, batch);
+      const x = this.#language.embed(indices.inputIds); // [T, H]
       this.#mergeImages(x, batch);
       taps?.('merged', x);
-      const hidden = this.#language.decode(x, batch); // [L, H]
+      const hidden = this.#language.decode(x, indices); // [L, H]
       const wanted = batch.logitRows.length;
       const logits = wanted > 0 ? this.#language.logits(hidden) : undefined; // [L, tp * ceil(V / tp)]
       return rank === 0 ? this.#readLogits(logits, wanted) : undefined;
@@ -123,7 +125,7 @@ export class InternVL implements Model {
     const values = this.#logits.of(rows * this.vocabSize);
     const best = this.#best.of(rows);
     if (logits !== undefined) {
-      native.argmax(logits, this.vocabSize, best);
+      native.readIndices(native.argmax(logits, this.vocabSize), best);
       native.readRows(logits, this.vocabSize, values);
     }
     return { values, best };

@@ -1,7 +1,7 @@
 // The Llama decoder over a paged KV cache: RMS norm, rotary grouped-query attention, gated MLP.
 
-import type { Batch } from '../engine/batch.ts';
 import type { Tensor } from '../native/index.ts';
+import type { BatchIndices } from './batch-indices.ts';
 import type { LlmConfig } from './config.ts';
 import type { KvCache } from './kv-cache.ts';
 import type { Weights } from './loader.ts';
@@ -45,8 +45,8 @@ export class LlamaDecoder {
     this.#lmHead = config.tieWordEmbeddings ? this.#embedTokens : weights.get('language.lmHead');
   }
 
-  /** ids [T] -> embeddings [T, H] in the arena. */
-  embed(ids: Int32Array): Tensor {
+  /** ids int32 [1, T] -> embeddings [T, H] in the arena. */
+  embed(ids: Tensor): Tensor {
     const x = this.#context.native.embedding(this.#embedTokens, ids, this.#vocabStart); // [T, H], zero rows where another rank has the token
     this.#context.native.allReduce(x); // [T, H]; one summand is not zero, so nothing is rounded
     return x;
@@ -56,7 +56,7 @@ export class LlamaDecoder {
    * Runs the layers over x [T, H] in place and stores the keys and values of its tokens. Returns the hidden states [L, H] of the rows whose
    * logits are wanted, in the arena: of the last layer, other rows need no more than their keys and values.
    */
-  decode(x: Tensor, batch: Batch): Tensor {
+  decode(x: Tensor, batch: BatchIndices): Tensor {
     const { native } = this.#context;
     const last = this.#layers.length - 1;
     for (const [i, layer] of this.#layers.slice(0, last).entries()) {
@@ -70,7 +70,7 @@ export class LlamaDecoder {
     const layer = this.#layers[last] as DecoderLayer;
     const qkv = this.#keysAndValues(x, last, layer, batch); // [T, (Q + 2 KV) * D]
     const wanted = native.gatherRows(x, batch.logitRows); // [L, H]
-    if (batch.logitRows.length > 0) {
+    if (batch.numLogits > 0) {
       const a = this.#attention(qkv, last, batch); // [T, Q * D]
       this.#addAttention(wanted, native.gatherRows(a, batch.logitRows), layer);
       this.#addMlp(wanted, layer);
@@ -89,7 +89,7 @@ export class LlamaDecoder {
   }
 
   /** x [T, H] -> queries, keys and values [T, (Q + 2 KV) * D] at their positions; keys and values are in the cache then. */
-  #keysAndValues(x: Tensor, index: number, layer: DecoderLayer, batch: Batch): Tensor {
+  #keysAndValues(x: Tensor, index: number, layer: DecoderLayer, batch: BatchIndices): Tensor {
     const { native, dtype } = this.#context;
     const { headDim, rmsNormEps } = this.#config;
     const { keys, values, rotary } = this.#cache;
@@ -103,7 +103,7 @@ export class LlamaDecoder {
   }
 
   /** qkv [T, (Q + 2 KV) * D] -> what its queries get from the cache [T, Q * D]. */
-  #attention(qkv: Tensor, index: number, batch: Batch): Tensor {
+  #attention(qkv: Tensor, index: number, batch: BatchIndices): Tensor {
     const { keys, values, blockSize } = this.#cache;
     const { headDim } = this.#config;
     return this.#context.native.pagedAttention(

@@ -176,9 +176,9 @@ describe.each(dtypes)('pagedAttention in %s', (dtype) => {
         tensor(dtype, [rows, width], qkv),
         tensor(dtype, [slots, kvHeads * dim], kCache),
         tensor(dtype, [slots, kvHeads * dim], vCache),
-        queryStart,
-        Int32Array.from(sequences, ({ context }) => context),
-        tables,
+        ops.indices(queryStart),
+        ops.indices(Int32Array.from(sequences, ({ context }) => context)),
+        ops.indices(tables),
         maxBlocks,
         blockSize,
         heads,
@@ -200,9 +200,9 @@ describe.each(dtypes)('pagedAttention in %s', (dtype) => {
         qkv,
         k,
         v,
-        Int32Array.from(start),
-        Int32Array.from(lengths),
-        Int32Array.from(tables),
+        ops.indices(Int32Array.from(start)),
+        ops.indices(Int32Array.from(lengths)),
+        ops.indices(Int32Array.from(tables)),
         2,
         4,
         1,
@@ -261,8 +261,8 @@ describe.each(dtypes)('ropeAndStoreKv in %s', (dtype) => {
     const v = ops.allocate(dtype, [16, kvWidth]);
     ops.ropeAndStoreKv(
       made,
-      positions,
-      slots,
+      ops.indices(positions),
+      ops.indices(slots),
       tensor('float32', [maxPositions, dim], cosSin),
       k,
       v,
@@ -295,7 +295,17 @@ describe.each(dtypes)('ropeAndStoreKv in %s', (dtype) => {
     const k = ops.scratch(dtype, 8, 4);
     const v = ops.scratch(dtype, 8, 4);
     const run = (positions: number[], slots: number[]) =>
-      ops.ropeAndStoreKv(qkv, Int32Array.from(positions), Int32Array.from(slots), cosSin, k, v, 1, 1, 4);
+      ops.ropeAndStoreKv(
+        qkv,
+        ops.indices(Int32Array.from(positions)),
+        ops.indices(Int32Array.from(slots)),
+        cosSin,
+        k,
+        v,
+        1,
+        1,
+        4,
+      );
     expect(() => run([0, 10], [0, 1])).toThrow(/^ropeAndStoreKv: positions holds 10, outside cosSin/);
     expect(() => run([0, -1], [0, 1])).toThrow(/positions/);
     expect(() => run([0, 1], [0, 8])).toThrow(/^ropeAndStoreKv: slots holds 8, outside kCache/);

@@ -51,6 +51,7 @@ describe('every function', () => {
     const functions = ops as unknown as Record<string, (...args: unknown[]) => unknown>;
     const withoutArguments = new Set([
       'cpuInfo',
+      'deviceInfo',
       'nanosecondsInside',
       'mark',
       'memoryBytes',
@@ -100,6 +101,7 @@ describe('every function', () => {
       'setThreads',
       'createCollective',
       'cpuInfo',
+      'deviceInfo',
       'allocate',
       'scratch',
     ]);
@@ -151,7 +153,11 @@ describe('every function', () => {
       ],
       [() => ops.rmsNorm(matrix, matrix, 1e-6), /^rmsNorm: weight must be a float32 or bfloat16 vector/],
       [() => ops.addScaled(matrix, narrow, null), /^addScaled: y float32 \[5, 2\] must have the shape of x/],
-      [() => ops.gatherRows(matrix, Int32Array.of(4)), /^gatherRows: rows holds 4, outside x/],
+      [() => ops.gatherRows(matrix, ops.indices(Int32Array.of(4))), /^gatherRows: rows holds 4, outside x/],
+      [
+        () => ops.gatherRows(matrix, ops.scratch('int32', 1, 2)),
+        /^gatherRows: rows must be a result of indices, not int32 \[1, 2\]$/,
+      ],
       [() => ops.copyRows(matrix, 3, matrix, 0, 2), /^copyRows: rows \[3, 5\) lie outside dst/],
       [
         () => ops.copyRows(matrix, 0, integers, 0, 1),
@@ -163,7 +169,7 @@ describe('every function', () => {
       ],
       [() => ops.pixelShuffle(matrix, 4, 1), /^pixelShuffle: x .* must have 1 \+ side\^2 = 17 rows/],
       [
-        () => ops.embedding(99 as Tensor, Int32Array.of(1), 0),
+        () => ops.embedding(99 as Tensor, ops.indices(Int32Array.of(1)), 0),
         /^embedding: table is a tensor that was freed or released/,
       ],
     ];

@@ -16,10 +16,25 @@ export type Tensor = number & { readonly __tensor: unique symbol };
 /** A checkpoint file that is open for reading. */
 export type CheckpointFile = number & { readonly __checkpointFile: unique symbol };
 
+export interface DeviceInfo {
+  readonly kind: 'cpu' | 'cuda';
+  readonly name: string;
+  readonly capability: string;
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}
+
 export interface Native {
   // --- the machine
   /** CPU model, the instruction set in use ('avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether oneDNN multiplies bfloat16 itself. */
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
+  /**
+   * Where this thread's tensors are and its operations compute from now on; the CPU until then. Before the first tensor only. Throws Error with what is
+   * missing: CUDA in the addon's build, a driver, one that is new enough, such a device.
+   */
+  useDevice(kind: 'cpu' | 'cuda', index: number): void;
+  /** capability: 9.0 of a CUDA device, the instruction set of the CPU. Bytes of the device's memory, or the machine's. */
+  deviceInfo(): DeviceInfo;
   /** Threads that this thread's operations use from now on (>= 1); where memory is near some cores and far from others, each stays near its own. */
   setThreads(count: number): void;
   /** Nanoseconds that this thread has spent inside these functions so far: what is missing from a step's duration went by in JavaScript. */
@@ -31,6 +46,8 @@ export interface Native {
   free(tensor: Tensor): void;
   /** A zeroed [rows, cols] tensor in the arena. */
   scratch(dtype: DType, rows: number, cols: number): Tensor;
+  /** The values as an int32 tensor [1, n] in the arena. What asks for indices takes such tensors only: their values can be checked before they are used. */
+  indices(values: Int32Array): Tensor;
   /** Remembers the top of the arena; results of operations come from it. */
   mark(): number;
   /** Gives back everything allocated in the arena since `mark`; handles from then on throw when used. */
@@ -43,6 +60,8 @@ export interface Native {
   readFloat32(tensor: Tensor): Float32Array;
   /** The first `columns` of each row of a float32 matrix into `into`, whose length says so many values. */
   readRows(x: Tensor, columns: number, into: Float32Array): void;
+  /** The values of an int32 matrix into `into`, whose length says so many. */
+  readIndices(x: Tensor, into: Int32Array): void;
   memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
 
   // --- checkpoint
@@ -88,8 +107,8 @@ export interface Native {
   linear(x: Tensor, weight: Tensor, bias: Tensor | null, outDtype: DType): Tensor;
   /** Rounds/widens to dtype, adding bias [H] or null first. */
   convert(x: Tensor, bias: Tensor | null, dtype: DType): Tensor;
-  /** Rows ids[i] - vocabStart of table [V, H]; zero rows for ids outside [vocabStart, vocabStart + V). */
-  embedding(table: Tensor, ids: Int32Array, vocabStart: number): Tensor;
+  /** Rows ids[i] - vocabStart of table [V, H], ids int32 [1, T]; zero rows for ids outside [vocabStart, vocabStart + V). */
+  embedding(table: Tensor, ids: Tensor, vocabStart: number): Tensor;
   /** x * rsqrt(mean(x^2) + eps), rounded to x's dtype, times weight [H], rounded again. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor;
   /** (x - mean) / sqrt(var + eps) * weight + bias, float32 inside, rounded once. */
@@ -106,10 +125,10 @@ export interface Native {
   addScaled(x: Tensor, y: Tensor, scale: Tensor | null): void;
   /** x [T, H] rows [dstRow, dstRow+count) = src rows [srcRow, …). Same dtype and width. */
   copyRows(dst: Tensor, dstRow: number, src: Tensor, srcRow: number, count: number): void;
-  /** Rows of x by index -> [rows.length, H]. */
-  gatherRows(x: Tensor, rows: Int32Array): Tensor;
-  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values into ids [L]; -1 when one is NaN or Infinity, or all are -Infinity. */
-  argmax(logits: Tensor, columns: number, ids: Int32Array): void;
+  /** Rows of x by index [1, n] -> [n, H]. */
+  gatherRows(x: Tensor, rows: Tensor): Tensor;
+  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values -> int32 [1, L]; -1 when one is NaN or Infinity, or all are -Infinity. */
+  argmax(logits: Tensor, columns: number): Tensor;
   /**
    * Draws from softmax(logits / temperature) cut to the tokens whose logit is at least the topK-th largest (0: all), then to the fewest most
    * likely ones that hold topP of what is left (1: all). `most` is the largest logit, a number, no logit is NaN; temperature > 0. The token is the
@@ -157,12 +176,12 @@ export interface Native {
   /**
    * In place on qkv [T, (numHeads + 2 numKvHeads) * headDim]: rotates q and k by positions (cosSin: float32 [maxPositions, headDim], cos of the
    * headDim/2 frequencies then sin, rounded to qkv's dtype before use; each product and the sum rounded), then writes k and v to slots of the caches
-   * [blocks * blockSize, numKvHeads * headDim].
+   * [blocks * blockSize, numKvHeads * headDim]. positions and slots: indices [1, T].
    */
   ropeAndStoreKv(
     qkv: Tensor,
-    positions: Int32Array,
-    slots: Int32Array,
+    positions: Tensor,
+    slots: Tensor,
     cosSin: Tensor,
     kCache: Tensor,
     vCache: Tensor,
@@ -173,14 +192,15 @@ export interface Native {
   /**
    * Causal attention of the q part of qkv over the paged cache -> [T, numHeads * headDim]. Sequence s owns rows queryStart[s]..queryStart[s+1]; its last
    * row stands at position contextLengths[s] - 1. Position p of s lies at slot blockTables[s * maxBlocks + p / blockSize] * blockSize + p % blockSize.
+   * queryStart [1, S + 1], contextLengths [1, S] and blockTables [1, S * maxBlocks] are indices.
    */
   pagedAttention(
     qkv: Tensor,
     kCache: Tensor,
     vCache: Tensor,
-    queryStart: Int32Array,
-    contextLengths: Int32Array,
-    blockTables: Int32Array,
+    queryStart: Tensor,
+    contextLengths: Tensor,
+    blockTables: Tensor,
     maxBlocks: number,
     blockSize: number,
     numHeads: number,

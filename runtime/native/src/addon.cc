@@ -6,13 +6,17 @@
 
 #include "checkpoint.h"
 #include "collective.h"
-#include "cpu.h"
-#include "matmul.h"
+#include "cpu/cpu.h"
+#include "cpu/cpu_backend.h"
 #include "operations.h"
 
 namespace internvl {
 
-Environment::Environment() : files(std::make_unique<CheckpointFiles>()), matmul(std::make_unique<Matmul>()) {}
+Environment::Environment()
+    : host_arena(host_memory),
+      backend(std::make_unique<CpuBackend>(host_memory)),
+      tensors(backend->memory(), backend->arena()),
+      files(std::make_unique<CheckpointFiles>()) {}
 Environment::~Environment() = default;
 
 namespace {
@@ -26,11 +30,14 @@ struct Function {
 
 constexpr Function kFunctions[] = {
     {"cpuInfo", CpuInfo},
+    {"useDevice", UseDevice},
+    {"deviceInfo", DeviceInfoOf},
     {"setThreads", SetThreads},
     {"nanosecondsInside", NanosecondsInside},
     {"allocate", Allocate},
     {"free", Free},
     {"scratch", ScratchTensor},
+    {"indices", IndicesOf},
     {"mark", Mark},
     {"release", Release},
     {"shape", Shape},
@@ -38,6 +45,7 @@ constexpr Function kFunctions[] = {
     {"write", Write},
     {"readFloat32", ReadFloat32},
     {"readRows", ReadRows},
+    {"readIndices", ReadIndices},
     {"memoryBytes", MemoryBytes},
     {"openFile", OpenFile},
     {"closeFile", CloseFile},

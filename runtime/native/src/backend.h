@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 #include <string>
 
 #include "memory.h"
@@ -28,6 +29,9 @@ struct PagedCache {
 struct Indices {
   Tensor tensor;  // int32 [1, n]
   std::span<const int32_t> values;
+
+  int64_t size() const { return static_cast<int64_t>(values.size()); }
+  int32_t operator[](int64_t i) const { return values[static_cast<size_t>(i)]; }
 };
 
 /// S sequences, each with some rows of queries at the end of what it has in the cache.
@@ -36,7 +40,21 @@ struct PagedSequences {
   Indices context_lengths;  // [S]
   Indices block_tables;     // [S * max_blocks]
   int64_t max_blocks = 0;
-  int64_t count() const { return static_cast<int64_t>(context_lengths.values.size()); }
+  int64_t count() const { return context_lengths.size(); }
+  int64_t queries(int64_t s) const { return query_start[s + 1] - query_start[s]; }
+};
+
+/// What the caller may want to know of a device.
+struct DeviceInfo {
+  std::string kind;        // "cpu" or "cuda"
+  std::string name;        // as its maker says it
+  std::string capability;  // CUDA's compute capability: "9.0"; the CPU's instruction set: "avx2"
+  int64_t free_bytes = 0, total_bytes = 0;
+};
+
+/// The device refused or failed.
+class DeviceError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 /// Calls of one backend come from one thread, in order, and may return before the work is done: work is done
@@ -46,6 +64,8 @@ struct PagedSequences {
 class Backend {
  public:
   virtual ~Backend() = default;
+
+  virtual DeviceInfo Info() = 0;
 
   // --- memory
   /// Where results and working memory come from.
@@ -58,6 +78,11 @@ class Backend {
   virtual void Download(void* host, const void* from, size_t bytes) = 0;
   /// Within the device; the ranges may overlap.
   virtual void Move(void* to, const void* from, size_t bytes) = 0;
+  /// Rows of which the device has one every `step` bytes; the host has them one after the other.
+  virtual void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows);
+  virtual void DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows);
+  /// Tensors lie in memory that the host can read and write, and a call that returned is done.
+  virtual bool on_host() const { return false; }
 
   // --- operations: see index.ts
   /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); weight also int8.

@@ -145,6 +145,16 @@ Tensor Call::Vector(int index, const char* name, int64_t size) const {
   return tensor;
 }
 
+Indices Call::Values(int index, const char* name) const {
+  const int64_t handle = Handle(index, name);
+  const Tensor tensor = MatrixOf(index, name, DType::kInt32);
+  const auto values = environment.tensors.Values(handle);
+  if (values.size() != static_cast<size_t>(tensor.elements())) {
+    FailType(std::string(name) + " must be a result of indices, not " + Describe(tensor));
+  }
+  return {tensor, values};
+}
+
 Result Call::Make(DType dtype, int64_t rows, int64_t cols) const {
   const int64_t handle = environment.tensors.Push(dtype, rows, cols);
   return {*environment.tensors.Find(handle), Napi::Number::New(env(), static_cast<double>(handle))};

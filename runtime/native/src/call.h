@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 
+#include "backend.h"
 #include "tensor.h"
 #include "tensor_table.h"
 
@@ -19,18 +20,19 @@ namespace internvl {
 
 class CheckpointFiles;
 class Collective;
-class Matmul;
 
 /// Everything that belongs to one JavaScript environment (a thread of the process).
 struct Environment {
   Environment();
   ~Environment();
 
+  HostMemory host_memory;
+  Arena host_arena;                  // working memory of operations on values that JavaScript has
+  std::unique_ptr<Backend> backend;  // the CPU until useDevice
   TensorTable tensors;
   std::unique_ptr<CheckpointFiles> files;
   std::unique_ptr<Collective> collective;  // null: no group, or world size 1
-  std::unique_ptr<Matmul> matmul;
-  int64_t nanoseconds = 0;  // spent inside the functions so far
+  int64_t nanoseconds = 0;                 // spent inside the functions so far
 };
 
 /// A tensor just made in the arena.
@@ -68,6 +70,8 @@ class Call {
   Tensor MatrixOf(int index, const char* name, DType dtype, int64_t rows, int64_t cols) const;
   /// float32 or bfloat16, one dimension, `size` elements.
   Tensor Vector(int index, const char* name, int64_t size) const;
+  /// int32 values that `indices` took from JavaScript.
+  Indices Values(int index, const char* name) const;
 
   /// A [rows, cols] tensor in the arena. Made before any Scratch of the operation, which would take its
   /// memory back.
@@ -77,6 +81,7 @@ class Call {
   [[noreturn]] void FailType(const std::string& message) const;
   [[noreturn]] void FailRange(const std::string& message) const;
 
+  Backend& backend() const { return *environment.backend; }
   Napi::Env env() const { return info_.Env(); }
   Napi::Value operator[](int index) const { return info_[index]; }
   const char* op() const { return op_; }
@@ -94,15 +99,5 @@ class Call {
   do {                                           \
     if (!(condition)) (call).FailRange(message); \
   } while (false)
-
-/// Calls f with a null pointer of the element type of a float32 or bfloat16 tensor.
-template <typename F>
-void WithElement(DType dtype, F&& f) {
-  if (dtype == DType::kFloat32) {
-    f(static_cast<float*>(nullptr));
-  } else {
-    f(static_cast<BFloat16*>(nullptr));
-  }
-}
 
 }  // namespace internvl

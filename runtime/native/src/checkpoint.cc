@@ -13,10 +13,10 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "cpu/parallel.h"
+#include "cpu/quantized_rows.h"
+#include "cpu/row_math.h"
 #include "operations.h"
-#include "parallel.h"
-#include "quantized_rows.h"
-#include "row_math.h"
 
 namespace internvl {
 
@@ -110,6 +110,8 @@ void CopyRow(const uint8_t* from, SourceType type, BFloat16* to, int64_t n) {
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
 /// Of what cannot be read to where it stays: as much as stays in a core's cache.
 constexpr int64_t kStageBytes = int64_t{128} << 10;
+/// Of what goes on to a device: enough that starting the copy costs nothing beside it.
+constexpr int64_t kDeviceStageBytes = int64_t{16} << 20;
 /// Bytes between two rows that are read along: about what is copied in the time that another read takes.
 constexpr int64_t kGapBytes = int64_t{12} << 10;
 
@@ -221,6 +223,42 @@ int ReadRuns(const CheckpointFile& file, Runs runs, SourceType type, T* to) {
   return ReadStaged(file, runs, type, to);
 }
 
+int Read(const CheckpointFile& file, const Runs& runs, SourceType type, const Tensor& to, int64_t first_row) {
+  if (to.dtype == DType::kInt8) return ReadQuantized(file, runs, type, to, first_row);
+  int failure = 0;
+  WithElement(to.dtype, [&]<typename T>(T*) { failure = ReadRuns(file, runs, type, to.as<T>()); });
+  return failure;
+}
+
+/// By way of host memory, some rows at a time.
+int ReadToDevice(const Call& call, const CheckpointFile& file, const Runs& runs, SourceType type,
+                 const Tensor& to, int64_t first_row, int64_t first_col) {
+  Backend& backend = call.backend();
+  const int64_t element = ElementBytes(to.dtype), row_bytes = runs.length * element;
+  const int64_t most = std::max<int64_t>(1, kDeviceStageBytes / row_bytes);
+  for (int64_t done = 0; done < runs.count; done += most) {
+    const int64_t count = std::min(most, runs.count - done);
+    Scratch scratch(call.environment.host_arena);
+    Tensor part{.dtype = to.dtype, .dims = 2, .shape = {count, runs.length}};
+    part.data = scratch.Get<uint8_t>(part.bytes());
+    const Runs rows{.count = count,
+                    .length = runs.length,
+                    .source = runs.source + done * runs.source_step,
+                    .source_step = runs.source_step,
+                    .destination = 0,
+                    .destination_step = runs.length};
+    const int failure = Read(file, rows, type, part, 0);
+    if (failure != 0) return failure;
+    const int64_t row = first_row + done;
+    backend.UploadRows(to.as<uint8_t>() + (row * to.cols() + first_col) * element, to.cols() * element,
+                       part.data, row_bytes, count);
+    if (to.dtype == DType::kInt8) {
+      backend.Upload(to.scales() + row, part.scales(), static_cast<size_t>(count) * sizeof(float));
+    }
+  }
+  return 0;
+}
+
 const CheckpointFile& File(const Call& call, int index) {
   const CheckpointFile* file = call.environment.files->Find(call.Integer(index, "file", 0));
   if (file == nullptr) call.FailRange("file is not open");
@@ -293,12 +331,8 @@ Napi::Value CopyFromFile(const Call& call) {
                   .source_step = stride * element,
                   .destination = dst_row * dst.cols() + dst_col,
                   .destination_step = dst.cols()};
-  int failure = 0;
-  if (quantized) {
-    failure = ReadQuantized(file, runs, type, dst, dst_row);
-  } else {
-    WithElement(dst.dtype, [&]<typename T>(T*) { failure = ReadRuns(file, runs, type, dst.as<T>()); });
-  }
+  const int failure = call.backend().on_host() ? Read(file, runs, type, dst, dst_row)
+                                               : ReadToDevice(call, file, runs, type, dst, dst_row, dst_col);
   if (failure == CheckpointFile::kEnded) {
     throw std::runtime_error("'" + file.path() + "' has become shorter than the " +
                              std::to_string(file.bytes()) + " bytes that it had when it was opened");

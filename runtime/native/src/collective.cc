@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "row_math.h"
+#include "cpu/row_math.h"
 
 namespace internvl {
 

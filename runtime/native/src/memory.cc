@@ -28,39 +28,50 @@ size_t MachineBytes() {
 
 }  // namespace
 
-Memory::Memory(size_t bytes) : bytes_(RoundUp(bytes)) {
-  if (bytes_ < bytes || bytes_ > MachineBytes()) throw std::bad_alloc();
-  if (bytes_ >= kMapFrom) {
+std::byte* HostMemory::Take(size_t bytes) {
+  if (bytes > MachineBytes()) throw std::bad_alloc();
+  if (bytes >= kMapFrom) {
     void* mapped =
-        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
-    data_ = static_cast<std::byte*>(mapped);
     // Weights are read in long runs: large pages, where the machine grants them, save most of the address
     // translation.
-    madvise(mapped, bytes_, MADV_HUGEPAGE);
-    return;
+    madvise(mapped, bytes, MADV_HUGEPAGE);
+    return static_cast<std::byte*>(mapped);
   }
-  data_ = static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes_));
-  if (data_ == nullptr) throw std::bad_alloc();
-  std::memset(data_, 0, bytes_);
+  void* data = std::aligned_alloc(kAlignment, RoundUp(bytes));
+  if (data == nullptr) throw std::bad_alloc();
+  std::memset(data, 0, bytes);
+  return static_cast<std::byte*>(data);
+}
+
+void HostMemory::Give(std::byte* data, size_t bytes) {
+  if (bytes >= kMapFrom) {
+    munmap(data, bytes);
+  } else {
+    std::free(data);
+  }
+}
+
+Memory::Memory(MemorySource& source, size_t bytes) : source_(&source), bytes_(RoundUp(bytes)) {
+  if (bytes_ < bytes) throw std::bad_alloc();
+  data_ = source.Take(bytes_);
 }
 
 Memory::Memory(Memory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : source_(std::exchange(other.source_, nullptr)),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
 
 Memory& Memory::operator=(Memory&& other) noexcept {
+  std::swap(source_, other.source_);
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
 
 Memory::~Memory() {
-  if (data_ == nullptr) return;
-  if (bytes_ >= kMapFrom) {
-    munmap(data_, bytes_);
-  } else {
-    std::free(data_);
-  }
+  if (data_ != nullptr) source_->Give(data_, bytes_);
 }
 
 void* Arena::Allocate(size_t bytes) {
@@ -70,7 +81,7 @@ void* Arena::Allocate(size_t bytes) {
   // calls lands where it did.
   Position at = top_;
   while (at.chunk < chunks_.size() && chunks_[at.chunk].bytes() - at.offset < size) at = {at.chunk + 1, 0};
-  if (at.chunk == chunks_.size()) chunks_.emplace_back(std::max(size, kChunkBytes));
+  if (at.chunk == chunks_.size()) chunks_.emplace_back(*source_, std::max(size, kChunkBytes));
   top_ = {at.chunk, at.offset + size};
   return chunks_[at.chunk].data() + at.offset;
 }

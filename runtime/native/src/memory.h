@@ -1,4 +1,4 @@
-// Aligned, zeroed memory from the operating system, and the bump arena that results of operations come from.
+// Aligned, zeroed memory of the host or of a device, and the bump arena that results of operations come from.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,28 @@ namespace internvl {
 
 constexpr size_t kAlignment = 64;
 
-/// Zeroed memory, aligned to at least 64 bytes; pages are touched only when used. Movable, frees itself.
+/// Where memory comes from.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  /// Zeroed, aligned to at least 64 bytes; bytes > 0. Throws std::bad_alloc.
+  virtual std::byte* Take(size_t bytes) = 0;
+  virtual void Give(std::byte* data, size_t bytes) = 0;
+};
+
+/// The operating system's; pages are touched only when used.
+class HostMemory final : public MemorySource {
+ public:
+  std::byte* Take(size_t bytes) override;
+  void Give(std::byte* data, size_t bytes) override;
+};
+
+/// A piece of a source's memory, which must outlive it. Movable, frees itself.
 class Memory {
  public:
   Memory() = default;
   /// Throws std::bad_alloc.
-  explicit Memory(size_t bytes);
+  Memory(MemorySource& source, size_t bytes);
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&& other) noexcept;
   Memory(const Memory&) = delete;
@@ -25,6 +41,7 @@ class Memory {
   size_t bytes() const { return bytes_; }
 
  private:
+  MemorySource* source_ = nullptr;
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
 };
@@ -38,6 +55,8 @@ class Arena {
     size_t offset = 0;
   };
 
+  explicit Arena(MemorySource& source) : source_(&source) {}
+
   /// Uninitialised memory, aligned to 64 bytes. Throws std::bad_alloc.
   void* Allocate(size_t bytes);
   Position position() const { return top_; }
@@ -46,6 +65,7 @@ class Arena {
   size_t reserved() const;
 
  private:
+  MemorySource* source_;
   std::vector<Memory> chunks_;
   Position top_;
 };

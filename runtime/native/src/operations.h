@@ -7,6 +7,8 @@ namespace internvl {
 
 // the machine
 Napi::Value CpuInfo(const Call& call);
+Napi::Value UseDevice(const Call& call);
+Napi::Value DeviceInfoOf(const Call& call);
 Napi::Value SetThreads(const Call& call);
 Napi::Value NanosecondsInside(const Call& call);
 
@@ -14,6 +16,7 @@ Napi::Value NanosecondsInside(const Call& call);
 Napi::Value Allocate(const Call& call);
 Napi::Value Free(const Call& call);
 Napi::Value ScratchTensor(const Call& call);
+Napi::Value IndicesOf(const Call& call);
 Napi::Value Mark(const Call& call);
 Napi::Value Release(const Call& call);
 Napi::Value Shape(const Call& call);
@@ -21,6 +24,7 @@ Napi::Value DTypeOf(const Call& call);
 Napi::Value Write(const Call& call);
 Napi::Value ReadFloat32(const Call& call);
 Napi::Value ReadRows(const Call& call);
+Napi::Value ReadIndices(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
 
 // checkpoint

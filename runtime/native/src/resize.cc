@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/parallel.h"
 #include "operations.h"
-#include "parallel.h"
 
 namespace internvl {
 namespace {

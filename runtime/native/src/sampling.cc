@@ -86,7 +86,7 @@ Napi::Value DrawToken(const Call& call) {
   REQUIRE(call, temperature > 0, "temperature must be above 0");
   REQUIRE(call, top_p > 0, "topP must be above 0");
   REQUIRE(call, share >= 0 && share < 1, "share must be in [0, 1)");
-  Scratch scratch(call.environment.tensors.arena());
+  Scratch scratch(call.environment.host_arena);
   const bool all = top_p >= 1 && (top_k == 0 || top_k >= static_cast<int64_t>(logits.size()));
   const int64_t token = all ? DrawById(logits, most, temperature, share, scratch)
                             : DrawByRank(logits, most, temperature, top_k, top_p, share, scratch);
@@ -108,7 +108,7 @@ Napi::Value TopTokens(const Call& call) {
               std::to_string(ids.size()));
   if (ids.empty()) return call.env().Undefined();
   const int64_t n = static_cast<int64_t>(logits.size());
-  Scratch scratch(call.environment.tensors.arena());
+  Scratch scratch(call.environment.host_arena);
   uint32_t* const distances = scratch.Get<uint32_t>(n);
   RankDistances(logits.data(), distances, n);
   const auto top = TopK(distances, n, static_cast<int64_t>(ids.size()), scratch);

@@ -90,6 +90,16 @@ struct Tensor {
   int64_t AfterElements() const { return (elements() + 63) / 64 * 64; }
 };
 
+/// Calls f with a null pointer of the element type of a float32 or bfloat16 tensor.
+template <typename F>
+void WithElement(DType dtype, F&& f) {
+  if (dtype == DType::kFloat32) {
+    f(static_cast<float*>(nullptr));
+  } else {
+    f(static_cast<BFloat16*>(nullptr));
+  }
+}
+
 /// For messages: "float32 [4, 32]".
 std::string Describe(const Tensor& tensor);
 

@@ -24,6 +24,7 @@ int64_t TensorTable::TakeSlot(const Tensor& tensor, bool persistent) {
   slot.tensor = tensor;
   slot.alive = true;
   slot.persistent = persistent;
+  slot.values.clear();
   return index;
 }
 
@@ -38,7 +39,7 @@ void TensorTable::GiveSlot(int64_t index) {
 int64_t TensorTable::Allocate(DType dtype, std::span<const int64_t> shape) {
   Tensor tensor{.dtype = dtype, .dims = static_cast<int>(shape.size())};
   for (size_t d = 0; d < shape.size(); ++d) tensor.shape[d] = shape[d];
-  Memory memory(static_cast<size_t>(tensor.bytes()));
+  Memory memory(*memory_, static_cast<size_t>(tensor.bytes()));
   tensor.data = memory.data();
   const int64_t index = TakeSlot(tensor, true);
   persistent_.emplace(index, std::move(memory));
@@ -57,18 +58,29 @@ bool TensorTable::Free(int64_t handle) {
 }
 
 int64_t TensorTable::Push(DType dtype, int64_t rows, int64_t cols) {
-  const Arena::Position before = arena_.position();
+  const Arena::Position before = arena_->position();
   Tensor tensor{.dtype = dtype, .dims = 2, .shape = {rows, cols}};
-  tensor.data = arena_.Allocate(static_cast<size_t>(tensor.bytes()));
+  tensor.data = arena_->Allocate(static_cast<size_t>(tensor.bytes()));
   const int64_t index = TakeSlot(tensor, false);
   stack_.push_back({index, before});
   return slots_[index].generation * kMaxSlots + index;
 }
 
+int64_t TensorTable::PushValues(std::span<const int32_t> values) {
+  const int64_t handle = Push(DType::kInt32, 1, static_cast<int64_t>(values.size()));
+  slots_[handle % kMaxSlots].values.assign(values.begin(), values.end());
+  return handle;
+}
+
+std::span<const int32_t> TensorTable::Values(int64_t handle) const {
+  if (Find(handle) == nullptr) return {};
+  return slots_[handle % kMaxSlots].values;
+}
+
 bool TensorTable::Release(int64_t mark) {
   if (mark > Mark()) return false;
   while (Mark() > mark) {
-    arena_.Rewind(stack_.back().before);
+    arena_->Rewind(stack_.back().before);
     GiveSlot(stack_.back().slot);
     stack_.pop_back();
   }

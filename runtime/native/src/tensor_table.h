@@ -14,12 +14,20 @@ namespace internvl {
 
 class TensorTable {
  public:
+  /// Results live in the arena, persistent tensors beside it in memory of the same source.
+  TensorTable(MemorySource& memory, Arena& arena) : memory_(&memory), arena_(&arena) {}
+
   /// A zeroed tensor that lives until Free.
   int64_t Allocate(DType dtype, std::span<const int64_t> shape);
   /// False when the handle names no persistent tensor.
   bool Free(int64_t handle);
   /// An uninitialised [rows, cols] tensor in the arena, alive until Release.
   int64_t Push(DType dtype, int64_t rows, int64_t cols);
+  /// An int32 [1, n] tensor in the arena whose values are known: the caller puts them there too.
+  int64_t PushValues(std::span<const int32_t> values);
+  /// The values of a tensor that PushValues made; empty for any other. Valid until the next change of the
+  /// table.
+  std::span<const int32_t> Values(int64_t handle) const;
   /// The number of arena tensors alive, which is what Release takes back to.
   int64_t Mark() const { return static_cast<int64_t>(stack_.size()); }
   /// False when fewer tensors than `mark` are alive.
@@ -27,8 +35,10 @@ class TensorTable {
   /// Null when the handle is not alive. Valid until the next change of the table.
   const Tensor* Find(int64_t handle) const;
 
-  Arena& arena() { return arena_; }
+  Arena& arena() { return *arena_; }
   int64_t persistent_bytes() const { return persistent_bytes_; }
+  /// No tensor was ever made.
+  bool untouched() const { return slots_.empty(); }
 
  private:
   struct Slot {
@@ -36,6 +46,7 @@ class TensorTable {
     int64_t generation = 1;
     bool alive = false;
     bool persistent = false;
+    std::vector<int32_t> values;  // keeps its memory from tensor to tensor
   };
   struct StackEntry {
     int64_t slot;
@@ -49,7 +60,8 @@ class TensorTable {
   std::vector<int64_t> free_slots_;
   std::vector<StackEntry> stack_;
   std::unordered_map<int64_t, Memory> persistent_;  // by slot
-  Arena arena_;
+  MemorySource* memory_;
+  Arena* arena_;
   int64_t persistent_bytes_ = 0;
 };
 

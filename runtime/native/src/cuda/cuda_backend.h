@@ -13,12 +13,12 @@ class StagingRing;
 
 class CudaBackend final : public Backend {
  public:
-  /// Throws DeviceError: no driver, too old a driver, no such device.
-  static std::unique_ptr<CudaBackend> Open(int device);
+  CudaBackend(int device, cudaStream_t stream, std::unique_ptr<MemorySource> memory);
   ~CudaBackend() override;
 
   cudaStream_t stream() const { return stream_; }
 
+  DeviceInfo Info() override;
   void Zero(void* data, size_t bytes) override;
   void Upload(void* to, const void* host, size_t bytes) override;
   void Download(void* host, const void* from, size_t bytes) override;
@@ -53,8 +53,6 @@ class CudaBackend final : public Backend {
                       const HeadShape& heads, float scale, const Tensor& out) override;
 
  private:
-  CudaBackend(int device, cudaStream_t stream, std::unique_ptr<MemorySource> memory);
-
   const int device_;
   const cudaStream_t stream_;
   const int multiprocessors_;

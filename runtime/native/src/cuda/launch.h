@@ -7,20 +7,9 @@
 
 #include <cuda_runtime.h>
 
-#include <stdexcept>
-#include <string>
+#include "../backend.h"
 
 namespace internvl::cuda {
-
-/// The device refused or failed; the message names the call and what CUDA says.
-class DeviceError : public std::runtime_error {
- public:
-  DeviceError(const char* what, cudaError_t code);
-  cudaError_t code() const { return code_; }
-
- private:
-  cudaError_t code_;
-};
 
 /// Throws DeviceError unless code is cudaSuccess.
 void Check(cudaError_t code, const char* what);

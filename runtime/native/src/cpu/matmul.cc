@@ -4,7 +4,6 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <type_traits>
 
-#include "call.h"
 #include "cpu.h"
 #include "pair_products.h"
 #include "parallel.h"

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "tensor.h"
+#include "../tensor.h"
 
 namespace internvl {
 

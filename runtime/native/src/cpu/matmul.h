@@ -9,8 +9,8 @@
 #include <memory>
 #include <utility>
 
-#include "memory.h"
-#include "tensor.h"
+#include "../memory.h"
+#include "../tensor.h"
 
 namespace internvl {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "operations.h"
+#include "cpu_backend.h"
 #include "pair_products.h"
 #include "parallel.h"
 #include "row_math.h"
@@ -200,60 +200,27 @@ std::vector<Piece> Cut(const Pages& pages) {
   return pieces;
 }
 
-void CheckSequences(const Call& call, const Pages& pages) {
-  const auto count = static_cast<int64_t>(pages.context_lengths.size());
-  REQUIRE(call, static_cast<int64_t>(pages.query_start.size()) == count + 1,
-          "queryStart must have one element more than contextLengths");
-  REQUIRE(call, static_cast<int64_t>(pages.block_tables.size()) == count * pages.max_blocks,
-          "blockTables must have maxBlocks elements per sequence");
-  REQUIRE(call, pages.query_start[0] == 0 && pages.query_start[count] == pages.qkv.rows(),
-          "queryStart must run from 0 to the rows of qkv " + Describe(pages.qkv));
-  for (int64_t s = 0; s < count; ++s) {
-    const int64_t queries = pages.queries(s), length = pages.context_lengths[s];
-    const std::string sequence = "sequence " + std::to_string(s);
-    REQUIRE(call, queries >= 0, "queryStart must not fall at " + sequence);
-    REQUIRE(call, length >= queries && length <= pages.max_blocks * pages.block_size,
-            "contextLengths: " + std::to_string(length) + " of " + sequence + " must be at least its " +
-                std::to_string(queries) + " query rows and fit into maxBlocks * blockSize");
-    for (int64_t b = 0; b * pages.block_size < length; ++b) {
-      const int64_t block = pages.block_tables[s * pages.max_blocks + b];
-      REQUIRE(call, block >= 0 && (block + 1) * pages.block_size <= pages.k_cache.rows(),
-              "blockTables: block " + std::to_string(block) + " of " + sequence + " lies outside kCache " +
-                  Describe(pages.k_cache));
-    }
-  }
-}
-
 }  // namespace
 
-Napi::Value PagedAttention(const Call& call) {
-  Pages pages;
-  pages.max_blocks = call.Integer(6, "maxBlocks", 0, 1 << 24);
-  pages.block_size = call.Integer(7, "blockSize", 1, 1 << 16);
-  pages.heads = call.Integer(8, "numHeads", 1, 1 << 20);
-  pages.kv_heads = call.Integer(9, "numKvHeads", 1, 1 << 20);
-  pages.dim = call.Integer(10, "headDim", 1, 1 << 14);
-  pages.scale = static_cast<float>(call.Number(11, "scale"));
-  pages.qkv = call.Matrix(0, "qkv");
-  const int64_t width = (pages.heads + 2 * pages.kv_heads) * pages.dim;
-  REQUIRE(call, pages.qkv.cols() == width,
-          "qkv " + Describe(pages.qkv) +
-              " must have (numHeads + 2 numKvHeads) headDim = " + std::to_string(width) + " columns");
-  REQUIRE(call, pages.heads % pages.kv_heads == 0, "numHeads must be a multiple of numKvHeads");
-  pages.k_cache = call.MatrixOf(1, "kCache", pages.qkv.dtype, -1, pages.kv_heads * pages.dim);
-  pages.v_cache =
-      call.MatrixOf(2, "vCache", pages.qkv.dtype, pages.k_cache.rows(), pages.kv_heads * pages.dim);
-  pages.query_start = call.Int32s(3, "queryStart");
-  pages.context_lengths = call.Int32s(4, "contextLengths");
-  pages.block_tables = call.Int32s(5, "blockTables");
-  CheckSequences(call, pages);
-  const Result out = call.Make(pages.qkv.dtype, pages.qkv.rows(), pages.heads * pages.dim);
-  pages.out = out.tensor;
-
+void CpuBackend::PagedAttention(const Tensor& qkv, const PagedCache& cache, const PagedSequences& sequences,
+                                const HeadShape& heads, float scale, const Tensor& out) {
+  const Pages pages{.qkv = qkv,
+                    .k_cache = cache.k,
+                    .v_cache = cache.v,
+                    .out = out,
+                    .query_start = sequences.query_start.values,
+                    .context_lengths = sequences.context_lengths.values,
+                    .block_tables = sequences.block_tables.values,
+                    .max_blocks = sequences.max_blocks,
+                    .block_size = cache.block_size,
+                    .heads = heads.heads,
+                    .kv_heads = heads.kv_heads,
+                    .dim = heads.dim,
+                    .scale = scale};
   const std::vector<Piece> pieces = Cut(pages);
   int64_t work = 0;
   for (const Piece& piece : pieces) work += pages.context_lengths[piece.sequence] * piece.count * pages.dim;
-  Scratch scratch(call.environment.tensors.arena());
+  Scratch scratch(arena());
   const int64_t per_thread = std::max(TileFloats(pages), RowFloats(pages));
   float* memory = scratch.Get<float>(MaxThreads() * per_thread);
   const bool in_pairs = pages.qkv.dtype == DType::kBFloat16 && HasPairRows() && pages.dim % kMixWidth == 0 &&
@@ -274,7 +241,6 @@ Napi::Value PagedAttention(const Call& call) {
       }
     });
   });
-  return out.handle;
 }
 
 }  // namespace internvl

@@ -1,11 +1,12 @@
 // Collectives as JavaScript sees them: without a group (world size 1) they check their arguments and do
 // nothing.
+#include "../collective.h"
+
 #include <cstring>
 
-#include "collective.h"
-#include "operations.h"
-#include "parallel.h"
-#include "row_math.h"
+#include "../cpu/parallel.h"
+#include "../cpu/row_math.h"
+#include "../operations.h"
 
 namespace internvl {
 namespace {
@@ -84,6 +85,15 @@ Napi::Value CloseCollective(const Call& call) {
 
 namespace {
 
+/// The tensor itself, or a copy of it.
+Tensor InHostMemory(const Call& call, Tensor tensor, Scratch& scratch) {
+  if (call.backend().on_host()) return tensor;
+  uint8_t* const copy = scratch.Get<uint8_t>(tensor.bytes());
+  call.backend().Download(copy, tensor.data, static_cast<size_t>(tensor.bytes()));
+  tensor.data = copy;
+  return tensor;
+}
+
 // Up to here a step's latency is hops, not bytes: everybody sends everything to everybody and sums by itself.
 constexpr int64_t kDirectBytes = 256 * 1024;
 
@@ -123,11 +133,15 @@ Napi::Value AllReduce(const Call& call) {
   const Tensor x = call.Matrix(0, "x");
   Collective* group = call.environment.collective.get();
   if (group == nullptr) return call.env().Undefined();
+  Scratch scratch(call.environment.host_arena);
+  const Tensor values = InHostMemory(call, x, scratch);
   Guarded(call, [&] {
-    Scratch scratch(call.environment.tensors.arena());
-    if (x.bytes() * (group->world_size() - 1) > kDirectBytes) return ReduceAroundRing(*group, x, scratch);
-    WithElement(x.dtype, [&]<typename T>(T*) { ReduceDirectly<T>(*group, x, scratch); });
+    if (x.bytes() * (group->world_size() - 1) > kDirectBytes) {
+      return ReduceAroundRing(*group, values, scratch);
+    }
+    WithElement(x.dtype, [&]<typename T>(T*) { ReduceDirectly<T>(*group, values, scratch); });
   });
+  if (values.data != x.data) call.backend().Upload(x.data, values.data, static_cast<size_t>(x.bytes()));
   return call.env().Undefined();
 }
 
@@ -137,17 +151,17 @@ Napi::Value AllGatherColumns(const Call& call) {
   if (group == nullptr) return call[0];
   const int64_t world_size = group->world_size(), width = x.cols(), n = x.elements();
   const Result out = call.Make(DType::kFloat32, x.rows(), world_size * width);
-  Scratch scratch(call.environment.tensors.arena());
+  Scratch scratch(call.environment.host_arena);
   float* gathered = scratch.Get<float>(n * world_size);  // [worldSize, rows, cols]
+  const Tensor mine = InHostMemory(call, x, scratch);
   Guarded(call, [&] {
-    group->AllGather("allGatherColumns", {x.as<uint8_t>(), static_cast<size_t>(x.bytes())},
+    group->AllGather("allGatherColumns", {mine.as<uint8_t>(), static_cast<size_t>(x.bytes())},
                      {reinterpret_cast<uint8_t*>(gathered), static_cast<size_t>(x.bytes() * world_size)});
   });
-  for (int64_t row = 0; row < x.rows(); ++row) {
-    for (int64_t rank = 0; rank < world_size; ++rank) {
-      std::memcpy(out.tensor.row<float>(row) + rank * width, gathered + rank * n + row * width,
-                  static_cast<size_t>(width) * sizeof(float));
-    }
+  constexpr auto kElement = static_cast<int64_t>(sizeof(float));
+  for (int64_t rank = 0; rank < world_size; ++rank) {
+    call.backend().UploadRows(out.tensor.as<float>() + rank * width, world_size * width * kElement,
+                              gathered + rank * n, width * kElement, x.rows());
   }
   return out.handle;
 }

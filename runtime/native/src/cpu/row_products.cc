@@ -5,7 +5,7 @@
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "row_products.cc"
+#define HWY_TARGET_INCLUDE "cpu/row_products.cc"
 #include <hwy/foreach_target.h>
 #include "row_loads-inl.h"
 #include <hwy/highway.h>

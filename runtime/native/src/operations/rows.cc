@@ -1,27 +1,13 @@
-// Copies of whole rows: embedding, gathering, inserting.
-#include <cstring>
-
-#include "operations.h"
-#include "parallel.h"
+// Whole rows by number, and the number of the most likely token.
+#include "../operations.h"
 
 namespace internvl {
 
 Napi::Value Embedding(const Call& call) {
-  const Tensor table = call.Matrix(0, "table");
-  const auto ids = call.Int32s(1, "ids");
+  const Tensor table = call.Matrix(0, "table"), ids = call.MatrixOf(1, "ids", DType::kInt32, 1, -1);
   const int64_t start = call.Integer(2, "vocabStart", 0);
-  const auto count = static_cast<int64_t>(ids.size());
-  const Result out = call.Make(table.dtype, count, table.cols());
-  const auto row_bytes = static_cast<size_t>(table.cols() * ElementBytes(table.dtype));
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t row = ids[static_cast<size_t>(i)] - start;
-    uint8_t* to = out.tensor.as<uint8_t>() + static_cast<size_t>(i) * row_bytes;
-    if (row >= 0 && row < table.rows()) {
-      std::memcpy(to, table.as<uint8_t>() + static_cast<size_t>(row) * row_bytes, row_bytes);
-    } else {
-      std::memset(to, 0, row_bytes);
-    }
-  }
+  const Result out = call.Make(table.dtype, ids.elements(), table.cols());
+  call.backend().Embedding(table, ids, start, out.tensor);
   return out.handle;
 }
 
@@ -41,24 +27,30 @@ Napi::Value CopyRows(const Call& call) {
           "rows [" + std::to_string(src_row) + ", " + std::to_string(src_row + count) + ") lie outside src " +
               Describe(src));
   const int64_t row_bytes = dst.cols() * ElementBytes(dst.dtype);
-  std::memmove(dst.as<uint8_t>() + dst_row * row_bytes, src.as<uint8_t>() + src_row * row_bytes,
-               static_cast<size_t>(count * row_bytes));
+  call.backend().Move(dst.as<uint8_t>() + dst_row * row_bytes, src.as<uint8_t>() + src_row * row_bytes,
+                      static_cast<size_t>(count * row_bytes));
   return call.env().Undefined();
 }
 
 Napi::Value GatherRows(const Call& call) {
   const Tensor x = call.Any(0, "x");
-  const auto rows = call.Int32s(1, "rows");
-  for (const int32_t row : rows) {
+  const Indices rows = call.Values(1, "rows");
+  for (const int32_t row : rows.values) {
     if (row < 0 || row >= x.rows())
       call.FailRange("rows holds " + std::to_string(row) + ", outside x " + Describe(x));
   }
-  const Result out = call.Make(x.dtype, static_cast<int64_t>(rows.size()), x.cols());
-  const auto row_bytes = static_cast<size_t>(x.cols() * ElementBytes(x.dtype));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(out.tensor.as<uint8_t>() + i * row_bytes,
-                x.as<uint8_t>() + static_cast<size_t>(rows[i]) * row_bytes, row_bytes);
-  }
+  const Result out = call.Make(x.dtype, rows.size(), x.cols());
+  call.backend().GatherRows(x, rows.tensor, out.tensor);
+  return out.handle;
+}
+
+Napi::Value Argmax(const Call& call) {
+  const Tensor logits = call.MatrixOf(0, "logits", DType::kFloat32);
+  const int64_t columns = call.Integer(1, "columns", 0);
+  REQUIRE(call, columns <= logits.shape[1] && columns <= INT32_MAX,
+          "columns " + std::to_string(columns) + " are more than logits " + Describe(logits) + " has");
+  const Result out = call.Make(DType::kInt32, 1, logits.shape[0]);
+  call.backend().Argmax(logits, columns, out.tensor);
   return out.handle;
 }
 

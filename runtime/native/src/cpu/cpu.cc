@@ -1,14 +1,10 @@
 #include "cpu.h"
 
-#include <omp.h>
-
 #include <cstring>
 #include <fstream>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 
-#include "memory_nodes.h"
-#include "operations.h"
 #include "row_math.h"
 
 namespace internvl {
@@ -35,8 +31,6 @@ bool HasBFloat16Matmul() {
 
 bool HasAmxMatmul() { return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx; }
 
-namespace {
-
 std::string CpuModel() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
@@ -44,29 +38,6 @@ std::string CpuModel() {
     if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
   }
   return "unknown";
-}
-
-}  // namespace
-
-Napi::Value CpuInfo(const Call& call) {
-  const bool bfloat16 = HasBFloat16Matmul();
-  const std::string isa = RowMathIsa();
-  Napi::Object info = Napi::Object::New(call.env());
-  info.Set("model", CpuModel());
-  info.Set("isa", isa == "avx512" && bfloat16 ? "avx512_bf16" : isa);
-  info.Set("bfloat16Matmul", bfloat16);
-  return info;
-}
-
-Napi::Value SetThreads(const Call& call) {
-  const int count = static_cast<int>(call.Integer(0, "count", 1, 1024));
-  omp_set_num_threads(count);
-  SpreadThreads(count);
-  return call.env().Undefined();
-}
-
-Napi::Value NanosecondsInside(const Call& call) {
-  return Napi::Number::New(call.env(), static_cast<double>(call.environment.nanoseconds));
 }
 
 }  // namespace internvl

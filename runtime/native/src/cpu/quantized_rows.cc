@@ -6,7 +6,7 @@
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "quantized_rows.cc"
+#define HWY_TARGET_INCLUDE "cpu/quantized_rows.cc"
 #include <hwy/foreach_target.h>
 #include "row_loads-inl.h"
 #include <hwy/highway.h>

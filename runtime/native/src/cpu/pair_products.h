@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "tensor.h"
+#include "../tensor.h"
 
 namespace internvl {
 

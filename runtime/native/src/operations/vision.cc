@@ -1,9 +1,5 @@
-// The vision encoder's data movement: patches, embeddings, pixel shuffle.
-#include <cstring>
-
-#include "operations.h"
-#include "parallel.h"
-#include "row_math.h"
+// What only the vision encoder and the projector need.
+#include "../operations.h"
 
 namespace internvl {
 namespace {
@@ -39,18 +35,7 @@ Napi::Value Patchify(const Call& call) {
   }
   const int64_t side = size / patch;
   const Result out = call.Make(dtype, side * side, 3 * patch * patch);
-  WithElement(dtype, [&]<typename T>(T*) {
-    ParallelFor(side * side, size * size * 3, [&](int64_t index, int) {
-      const uint8_t* corner = pixels.data() + ((index / side) * patch * size + (index % side) * patch) * 3;
-      T* to = out.tensor.row<T>(index);
-      for (int64_t c = 0; c < 3; ++c) {
-        for (int64_t row = 0; row < patch; ++row) {
-          const uint8_t* from = corner + row * size * 3 + c;
-          for (int64_t col = 0; col < patch; ++col) *to++ = FromFloat<T>(normalised[c][from[col * 3]]);
-        }
-      }
-    });
-  });
+  call.backend().Patchify(pixels, size, patch, normalised, out.tensor);
   return out.handle;
 }
 
@@ -64,14 +49,23 @@ Napi::Value VisionEmbed(const Call& call) {
                   Describe(patches));
   }
   const Result out = call.Make(patches.dtype, rows, width);
-  WithElement(patches.dtype, [&]<typename T>(T*) {
-    ParallelFor(rows, rows * width, [&](int64_t r, int) {
-      const T* from = r == 0 ? class_embedding.as<T>() : patches.row<T>(r - 1);
-      const T* place = position.row<T>(r);
-      T* to = out.tensor.row<T>(r);
-      for (int64_t i = 0; i < width; ++i) to[i] = FromFloat<T>(ToFloat(from[i]) + ToFloat(place[i]));
-    });
-  });
+  call.backend().VisionEmbed(patches, class_embedding, position, out.tensor);
+  return out.handle;
+}
+
+Napi::Value VisionAttention(const Call& call) {
+  const Tensor qkv = call.Matrix(0, "qkv");
+  const int64_t length = call.Integer(1, "length", 1, 1 << 20),
+                heads = call.Integer(2, "numHeads", 1, 1 << 20), dim = call.Integer(3, "headDim", 1, 1 << 14),
+                width = heads * dim;
+  const auto scale = static_cast<float>(call.Number(4, "scale"));
+  REQUIRE(
+      call, qkv.cols() == 3 * width,
+      "qkv " + Describe(qkv) + " must have 3 numHeads headDim = " + std::to_string(3 * width) + " columns");
+  REQUIRE(call, qkv.rows() % length == 0,
+          "qkv " + Describe(qkv) + " must have a multiple of length = " + std::to_string(length) + " rows");
+  const Result out = call.Make(qkv.dtype, qkv.rows(), width);
+  call.backend().VisionAttention(qkv, length, heads, dim, scale, out.tensor);
   return out.handle;
 }
 
@@ -81,19 +75,8 @@ Napi::Value PixelShuffle(const Call& call) {
   REQUIRE(call, side % 2 == 0, "side must be even, not " + std::to_string(side));
   REQUIRE(call, x.rows() == 1 + side * side,
           "x " + Describe(x) + " must have 1 + side^2 = " + std::to_string(1 + side * side) + " rows");
-  const int64_t width = x.cols(), half = side / 2;
-  const Result out = call.Make(x.dtype, half * half, 4 * width);
-  const int64_t row_bytes = width * ElementBytes(x.dtype);
-  const uint8_t* grid = x.as<uint8_t>() + row_bytes;  // without the class row
-  ParallelFor(half * half, x.elements(), [&](int64_t token, int) {
-    const int64_t a = version == 1 ? token % half : token / half;  // pair of rows
-    const int64_t b = version == 1 ? token / half : token % half;  // pair of columns
-    uint8_t* to = out.tensor.as<uint8_t>() + token * 4 * row_bytes;
-    for (int64_t part = 0; part < 4; ++part) {
-      const int64_t from = (2 * a + part / 2) * side + 2 * b + part % 2;
-      std::memcpy(to + part * row_bytes, grid + from * row_bytes, static_cast<size_t>(row_bytes));
-    }
-  });
+  const Result out = call.Make(x.dtype, side * side / 4, 4 * x.cols());
+  call.backend().PixelShuffle(x, side, static_cast<int>(version), out.tensor);
   return out.handle;
 }
 

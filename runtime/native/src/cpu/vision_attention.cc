@@ -1,7 +1,7 @@
 // Bidirectional attention of the vision encoder.
 #include <algorithm>
 
-#include "operations.h"
+#include "cpu_backend.h"
 #include "pair_products.h"
 #include "parallel.h"
 #include "row_math.h"
@@ -88,40 +88,28 @@ int64_t FloatsPerThread(int64_t dim) {
 
 }  // namespace
 
-Napi::Value VisionAttention(const Call& call) {
-  const Tensor qkv = call.Matrix(0, "qkv");
-  const Heads heads{.length = call.Integer(1, "length", 1, 1 << 20),
-                    .count = call.Integer(2, "numHeads", 1, 1 << 20),
-                    .dim = call.Integer(3, "headDim", 1, 1 << 14),
-                    .scale = static_cast<float>(call.Number(4, "scale"))};
+void CpuBackend::VisionAttention(const Tensor& qkv, int64_t length, int64_t count, int64_t dim, float scale,
+                                 const Tensor& out) {
+  const Heads heads{.length = length, .count = count, .dim = dim, .scale = scale};
   const int64_t width = heads.width();
-  REQUIRE(
-      call, qkv.cols() == 3 * width,
-      "qkv " + Describe(qkv) + " must have 3 numHeads headDim = " + std::to_string(3 * width) + " columns");
-  REQUIRE(
-      call, qkv.rows() % heads.length == 0,
-      "qkv " + Describe(qkv) + " must have a multiple of length = " + std::to_string(heads.length) + " rows");
-  const Result out = call.Make(qkv.dtype, qkv.rows(), width);
-  Scratch scratch(call.environment.tensors.arena());
-  const int64_t per_thread = FloatsPerThread(heads.dim);
+  Scratch scratch(arena());
+  const int64_t per_thread = FloatsPerThread(dim);
   float* memory = scratch.Get<float>(MaxThreads() * per_thread);
-  const bool in_pairs = qkv.dtype == DType::kBFloat16 && HasPairRows() && heads.dim % kPairLength == 0;
+  const bool in_pairs = qkv.dtype == DType::kBFloat16 && HasPairRows() && dim % kPairLength == 0;
   const bool widened = qkv.dtype == DType::kBFloat16 && !in_pairs;
-  float* wide = widened ? scratch.Get<float>(heads.length * 3 * width) : nullptr;
-  for (int64_t start = 0; start < qkv.rows(); start += heads.length) {
+  float* wide = widened ? scratch.Get<float>(length * 3 * width) : nullptr;
+  for (int64_t start = 0; start < qkv.rows(); start += length) {
     if (qkv.dtype == DType::kFloat32) {
-      AttendImage(qkv.row<float>(start), heads, out.tensor.row<float>(start), memory, per_thread);
+      AttendImage(qkv.row<float>(start), heads, out.row<float>(start), memory, per_thread);
     } else if (in_pairs) {
-      AttendImageInPairs(qkv.row<BFloat16>(start), heads, out.tensor.row<BFloat16>(start), memory,
-                         per_thread);
+      AttendImageInPairs(qkv.row<BFloat16>(start), heads, out.row<BFloat16>(start), memory, per_thread);
     } else {
-      ParallelFor(heads.length, heads.length * 3 * width, [&](int64_t r, int) {
+      ParallelFor(length, length * 3 * width, [&](int64_t r, int) {
         Widen(qkv.row<BFloat16>(start + r), wide + r * 3 * width, 3 * width);
       });
-      AttendImage(wide, heads, out.tensor.row<BFloat16>(start), memory, per_thread);
+      AttendImage(wide, heads, out.row<BFloat16>(start), memory, per_thread);
     }
   }
-  return out.handle;
 }
 
 }  // namespace internvl

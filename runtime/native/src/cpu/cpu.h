@@ -1,5 +1,7 @@
-// Which instruction sets are used.
+// The processor, and which of its instruction sets are used.
 #pragma once
+
+#include <string>
 
 namespace internvl {
 
@@ -11,5 +13,8 @@ void LimitIsa(const char* isa);
 bool HasBFloat16Matmul();
 /// Whether it does so in tiles.
 bool HasAmxMatmul();
+
+/// As the operating system names it.
+std::string CpuModel();
 
 }  // namespace internvl

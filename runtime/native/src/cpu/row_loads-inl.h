@@ -11,7 +11,7 @@
 
 #include <hwy/highway.h>
 
-#include "tensor.h"
+#include "../tensor.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace internvl {

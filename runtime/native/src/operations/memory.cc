@@ -1,10 +1,9 @@
 // Allocation, the arena, and reading and writing tensors from JavaScript.
 #include <cstring>
 
-#include "operations.h"
-#include "parallel.h"
-#include "quantized_rows.h"
-#include "row_math.h"
+#include "../cpu/quantized_rows.h"
+#include "../cpu/row_math.h"
+#include "../operations.h"
 
 namespace internvl {
 namespace {
@@ -52,8 +51,15 @@ Napi::Value ScratchTensor(const Call& call) {
   const int64_t rows = call.Integer(1, "rows", 0), cols = call.Integer(2, "cols", 0);
   if (cols > 0 && rows > kMaxBytes / 4 / cols) call.FailRange("[rows, cols] is larger than 4 TiB");
   const Result result = call.Make(dtype, rows, cols);
-  std::memset(result.tensor.data, 0, static_cast<size_t>(result.tensor.bytes()));
+  call.backend().Zero(result.tensor.data, static_cast<size_t>(result.tensor.bytes()));
   return result.handle;
+}
+
+Napi::Value IndicesOf(const Call& call) {
+  const auto values = call.Int32s(0, "values");
+  const int64_t handle = call.environment.tensors.PushValues(values);
+  call.backend().Upload(call.environment.tensors.Find(handle)->data, values.data(), values.size_bytes());
+  return Napi::Number::New(call.env(), static_cast<double>(handle));
 }
 
 Napi::Value Mark(const Call& call) {
@@ -89,16 +95,22 @@ Napi::Value Write(const Call& call) {
     call.FailRange("bytes [" + std::to_string(offset) + ", " + std::to_string(offset + size) +
                    ") lie outside tensor " + Describe(tensor));
   }
-  if (size > 0) std::memcpy(tensor.as<uint8_t>() + offset, bytes.data(), bytes.size());
+  call.backend().Upload(tensor.as<uint8_t>() + offset, bytes.data(), bytes.size());
   return call.env().Undefined();
 }
 
 Napi::Value ReadFloat32(const Call& call) {
-  const Tensor tensor = call.Any(0, "tensor");
+  Tensor tensor = call.Any(0, "tensor");
   const int64_t n = tensor.elements();
   auto values = Napi::Float32Array::New(call.env(), static_cast<size_t>(n));
   float* out = values.Data();
   if (n == 0) return values;
+  Scratch scratch(call.environment.host_arena);
+  if (!call.backend().on_host()) {
+    uint8_t* const copy = scratch.Get<uint8_t>(tensor.bytes());
+    call.backend().Download(copy, tensor.data, static_cast<size_t>(tensor.bytes()));
+    tensor.data = copy;
+  }
   switch (tensor.dtype) {
     case DType::kFloat32:
       Widen(tensor.as<float>(), out, n);
@@ -132,10 +144,17 @@ Napi::Value ReadRows(const Call& call) {
   REQUIRE(call, static_cast<int64_t>(into.size()) == x.shape[0] * columns,
           "into must have " + std::to_string(x.shape[0] * columns) + " elements, not " +
               std::to_string(into.size()));
-  if (columns == 0) return call.env().Undefined();
-  ParallelFor(x.shape[0], x.shape[0] * columns, [&](int64_t row, int) {
-    std::memcpy(into.data() + row * columns, x.row<float>(row), static_cast<size_t>(columns) * sizeof(float));
-  });
+  constexpr auto kElement = static_cast<int64_t>(sizeof(float));
+  call.backend().DownloadRows(into.data(), x.data, x.cols() * kElement, columns * kElement, x.shape[0]);
+  return call.env().Undefined();
+}
+
+Napi::Value ReadIndices(const Call& call) {
+  const Tensor x = call.MatrixOf(0, "x", DType::kInt32);
+  const auto into = call.Int32s(1, "into");
+  REQUIRE(call, static_cast<int64_t>(into.size()) == x.elements(),
+          "into must have " + std::to_string(x.elements()) + " elements, not " + std::to_string(into.size()));
+  call.backend().Download(into.data(), x.data, into.size_bytes());
   return call.env().Undefined();
 }
 

@@ -4,12 +4,12 @@
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "argmax.cc"
+#define HWY_TARGET_INCLUDE "cpu/argmax.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // clang-format on
 
-#include "operations.h"
+#include "cpu_backend.h"
 #include "parallel.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,20 +56,11 @@ namespace internvl {
 
 HWY_EXPORT(ArgmaxF32);
 
-Napi::Value Argmax(const Call& call) {
-  const Tensor logits = call.MatrixOf(0, "logits", DType::kFloat32);
-  const int64_t columns = call.Integer(1, "columns", 0);
-  const auto ids = call.Int32s(2, "ids");
-  REQUIRE(call, columns <= logits.shape[1] && columns <= INT32_MAX,
-          "columns " + std::to_string(columns) + " are more than logits " + Describe(logits) + " has");
-  REQUIRE(
-      call, static_cast<int64_t>(ids.size()) == logits.shape[0],
-      "ids must have " + std::to_string(logits.shape[0]) + " elements, not " + std::to_string(ids.size()));
+void CpuBackend::Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) {
   ParallelFor(logits.shape[0], logits.shape[0] * columns, [&](int64_t row, int) {
-    ids[static_cast<size_t>(row)] =
+    ids.as<int32_t>()[row] =
         static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(ArgmaxF32)(logits.row<float>(row), columns));
   });
-  return call.env().Undefined();
 }
 
 }  // namespace internvl

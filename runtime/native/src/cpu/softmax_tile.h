@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../tensor.h"
 #include "pair_tiles.h"
 #include "row_math.h"
-#include "tensor.h"
 
 namespace internvl {
 

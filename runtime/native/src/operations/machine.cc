@@ -1,0 +1,62 @@
+// The processor, its threads, and the device that this thread's tensors are on.
+#include <omp.h>
+
+#include "../cpu/cpu.h"
+#include "../cpu/cpu_backend.h"
+#include "../cpu/memory_nodes.h"
+#include "../cpu/row_math.h"
+#include "../open_cuda.h"
+#include "../operations.h"
+
+namespace internvl {
+
+Napi::Value CpuInfo(const Call& call) {
+  const bool bfloat16 = HasBFloat16Matmul();
+  const std::string isa = RowMathIsa();
+  Napi::Object info = Napi::Object::New(call.env());
+  info.Set("model", CpuModel());
+  info.Set("isa", isa == "avx512" && bfloat16 ? "avx512_bf16" : isa);
+  info.Set("bfloat16Matmul", bfloat16);
+  return info;
+}
+
+Napi::Value SetThreads(const Call& call) {
+  const int count = static_cast<int>(call.Integer(0, "count", 1, 1024));
+  omp_set_num_threads(count);
+  SpreadThreads(count);
+  return call.env().Undefined();
+}
+
+Napi::Value UseDevice(const Call& call) {
+  const std::string kind = call.Text(0, "kind");
+  const int index = static_cast<int>(call.Integer(1, "index", 0, 1024));
+  Environment& environment = call.environment;
+  REQUIRE(call, environment.tensors.untouched(), "this thread has made tensors already");
+  if (kind == "cpu") {
+    REQUIRE(call, index == 0, "there is one cpu, at index 0, not " + std::to_string(index));
+    environment.backend = std::make_unique<CpuBackend>(environment.host_memory);
+  } else if (kind == "cuda") {
+    environment.backend = OpenCuda(index);
+  } else {
+    call.FailType("kind must be cpu or cuda, not '" + kind + "'");
+  }
+  environment.tensors = TensorTable(environment.backend->memory(), environment.backend->arena());
+  return call.env().Undefined();
+}
+
+Napi::Value DeviceInfoOf(const Call& call) {
+  const DeviceInfo device = call.backend().Info();
+  Napi::Object info = Napi::Object::New(call.env());
+  info.Set("kind", device.kind);
+  info.Set("name", device.name);
+  info.Set("capability", device.capability);
+  info.Set("freeBytes", static_cast<double>(device.free_bytes));
+  info.Set("totalBytes", static_cast<double>(device.total_bytes));
+  return info;
+}
+
+Napi::Value NanosecondsInside(const Call& call) {
+  return Napi::Number::New(call.env(), static_cast<double>(call.environment.nanoseconds));
+}
+
+}  // namespace internvl
