@@ -29,10 +29,11 @@ export interface Batch {
   }[];
 }
 
-/** Of the L rows that were wanted. */
+/** Of the L rows that were wanted; valid until the next step. */
 export interface Logits {
-  /** [L, vocabSize] */
-  readonly values: Float32Array;
+  readonly numRows: number;
+  /** [vocabSize] float32, valid until the next call: most rows are never looked at. */
+  row(index: number): Float32Array;
   /** [L] the lowest index of each row's largest value, -1 when there is none; absent when the model does not look for it. */
   readonly best?: Int32Array;
 }

@@ -128,7 +128,7 @@ describe('step', () => {
     const forward = model.forward.bind(model);
     model.forward = (batch) => {
       const logits = forward(batch);
-      logits.values[0] = NaN;
+      logits.row(0)[0] = NaN;
       return logits;
     };
     const core = coreOf({ executor: new ModelExecutor({ ...INFO, model }) });
@@ -141,7 +141,7 @@ describe('step', () => {
 
   it.each<[string, Executor]>([
     ['its failure', { execute: () => Promise.reject(new Error('device lost')) }],
-    ['too few rows', { execute: () => ({ logits: { values: new Float32Array(0) } }) }],
+    ['too few rows', { execute: () => ({ logits: { numRows: 0, row: () => new Float32Array(0) } }) }],
   ])('throws when the executor gives %s', async (_, executor) => {
     const core = coreOf({ executor });
     core.submit([submission(1)]);

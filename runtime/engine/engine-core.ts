@@ -206,8 +206,7 @@ export class EngineCore {
   }
 
   #choose(step: ScheduledStep, result: StepResult, logprobs: TokenLogprobs): TokenChoice[] {
-    const { vocabSize } = this.#options.info;
-    const rows = 'logits' in result ? result.logits.values.length / vocabSize : result.tokenIds.length;
+    const rows = 'logits' in result ? result.logits.numRows : result.tokenIds.length;
     if (rows !== step.sampling.length) {
       throw new Error(
         `step ${String(step.plan.step)}: the executor gave ${String(rows)} rows for ${String(step.sampling.length)} sequences`,
@@ -220,12 +219,11 @@ export class EngineCore {
         if (sequence.logprobs !== undefined) logprobs.set(sequence, certain(tokenId, sequence.logprobs));
         return { tokenId };
       }
-      const { values, best } = result.logits;
-      const found = best?.[row] ?? -1;
+      const found = result.logits.best?.[row] ?? -1;
       const likeliest = found === -1 ? undefined : found; // without one, the sampler says why
       if (likeliest !== undefined && takesLikeliest(sequence)) return { tokenId: likeliest };
       const sampled = this.#sampler.sample({
-        logits: values.subarray(row * vocabSize, (row + 1) * vocabSize),
+        logits: result.logits.row(row),
         best: likeliest,
         tokens: sequence.tokens,
         promptLength: sequence.promptLength,

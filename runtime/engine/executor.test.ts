@@ -26,6 +26,8 @@ const NEXT: StepPlan = {
   imageRows: [{ image: 1, sourceRow: 0, targetRow: 0, count: 1 }],
 };
 
+const LOGITS: Logits = { numRows: 1, row: () => Float32Array.of(1, 2) };
+
 const IDS = Int32Array.of(5, 6, 7);
 const PIXELS = new Map([[0, Uint8Array.of(1)]]);
 
@@ -50,7 +52,7 @@ class RecordingModel implements Model {
   forward(batch: Batch): Logits | undefined {
     this.calls.push(`forward ${String(batch.step)}`);
     this.batches.push(batch);
-    return { values: Float32Array.of(1, 2) };
+    return LOGITS;
   }
 
   close(): void {
@@ -70,7 +72,7 @@ describe('ModelExecutor', () => {
         calls.push(`verify ${String(step)} ${String(planHash > 0)}`);
       },
     });
-    expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: { values: Float32Array.of(1, 2) } });
+    expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: LOGITS });
     await executor.execute(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]));
     expect(calls).toEqual([
       'publish 0',

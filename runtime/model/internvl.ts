@@ -2,16 +2,19 @@
 // reaches them.
 
 import type { Batch, Logits, Model } from '../engine/batch.ts';
-import { ReusedFloat32Array, ReusedInt32Array } from '../engine/reused-arrays.ts';
 import type { Native, Tensor } from '../native/index.ts';
 import { batchIndices } from './batch-indices.ts';
+import type { BatchIndices } from './batch-indices.ts';
 import type { ModelConfig } from './config.ts';
+import { DecodeGraphs, isDecode } from './decode-graphs.ts';
+import type { DecodeResults } from './decode-graphs.ts';
 import { KvCache, type KvCacheOptions } from './kv-cache.ts';
 import { LlamaDecoder } from './llama.ts';
 import type { Weights } from './loader.ts';
 import type { RankContext, Taps } from './parallel.ts';
 import { localVisionHeads, localVocab } from './partition.ts';
 import { Projector } from './projector.ts';
+import { StepLogits } from './step-logits.ts';
 import type { WeightDType } from './tensor-plan.ts';
 import { VisionTower } from './vision.ts';
 
@@ -19,7 +22,9 @@ export interface InternVLOptions {
   readonly rank: number;
   readonly worldSize: number;
   readonly dtype: WeightDType;
-  readonly kvCache: KvCacheOptions;
+  readonly kvCache: Omit<KvCacheOptions, 'spareBlock'>;
+  /** Most sequences of a step, when decode steps are to be recorded once and launched as one. The device must be able to, and the model whole. */
+  readonly decodeGraphs?: { readonly maxSequences: number } | undefined;
   /** Called once per layer. */
   readonly progress?: (() => void) | undefined;
   /** Sees intermediate tensors; for tests. */
@@ -41,22 +46,35 @@ export class InternVL implements Model {
   readonly #language: LlamaDecoder;
   /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
   readonly #images = new Map<number, Tensor>();
-  readonly #logits = new ReusedFloat32Array();
-  readonly #best = new ReusedInt32Array();
+  readonly #logits: StepLogits;
+  readonly #graphs: DecodeGraphs | undefined;
+  /** Where the arena stood before the last step, whose logits lie in it. */
+  #before: number | undefined;
 
   /** Takes over the weights: close() frees them. */
   constructor(native: Native, config: ModelConfig, weights: Weights, options: InternVLOptions) {
-    const { rank, worldSize, dtype, kvCache, progress, taps } = options;
+    const { rank, worldSize, dtype, kvCache, decodeGraphs, progress, taps } = options;
     this.#context = { native, dtype, rank, worldSize, progress, taps };
     this.#config = config;
     this.#weights = weights;
     this.vocabSize = config.llm.vocabSize;
-    this.#cache = new KvCache(native, config.llm, worldSize, dtype, kvCache);
+    const spareBlock = decodeGraphs !== undefined;
+    this.#cache = new KvCache(native, config.llm, worldSize, dtype, { ...kvCache, spareBlock });
     const heads = localVisionHeads(config, worldSize);
     this.#vision = new VisionTower(this.#context, config.vision, heads, weights);
     this.#projector = new Projector(this.#context, config, weights);
     const vocab = localVocab(config, worldSize);
     this.#language = new LlamaDecoder(this.#context, config.llm, vocab, weights, this.#cache);
+    this.#logits = new StepLogits(native, this.vocabSize);
+    if (decodeGraphs) {
+      const sizes = { ...kvCache, ...decodeGraphs, spareBlock: kvCache.blocks };
+      this.#graphs = new DecodeGraphs(native, sizes, (indices) => this.#decodeStep(indices));
+    }
+  }
+
+  /** Lets the device choose how to compute what it will be asked for, and records the decode steps. */
+  warmUp(): void {
+    this.#graphs?.record();
   }
 
   encodeImage(image: number, pixels: Uint8Array | undefined): void {
@@ -67,6 +85,7 @@ export class InternVL implements Model {
     if (shared?.length !== bytes)
       throw new RangeError(`picture ${image} has ${shared?.length ?? 0} bytes of pixels, not ${bytes}`);
     native.broadcast(shared, 0);
+    this.#endStep();
     const mark = native.mark();
     try {
       const hidden = this.#vision.encode(shared); // [patches + 1, vision width]
@@ -87,27 +106,50 @@ export class InternVL implements Model {
   }
 
   forward(batch: Batch): Logits | undefined {
-    const { native, rank, taps } = this.#context;
+    const { native, rank } = this.#context;
     native.broadcast(batch.inputIds, 0);
-    const mark = native.mark();
-    try {
-      const indices = batchIndices(native, batch);
-      const x = this.#language.embed(indices.inputIds); // [T, H]
-      this.#mergeImages(x, batch);
-      taps?.('merged', x);
-      const hidden = this.#language.decode(x, indices); // [L, H]
-      const wanted = batch.logitRows.length;
-      const logits = wanted > 0 ? this.#language.logits(hidden) : undefined; // [L, tp * ceil(V / tp)]
-      return rank === 0 ? this.#readLogits(logits, wanted) : undefined;
-    } finally {
-      native.release(mark);
-    }
+    this.#endStep();
+    this.#before = native.mark();
+    const results = this.#graphs && isDecode(batch) ? this.#graphs.run(batch) : this.#compute(batch);
+    if (rank > 0) return undefined;
+    return results ? this.#logits.take(...results, batch.logitRows.length) : this.#logits.none();
   }
 
   close(): void {
+    this.#endStep();
+    this.#graphs?.free();
     for (const image of this.#images.keys()) this.freeImage(image);
     this.#cache.free();
     this.#weights.free();
+  }
+
+  /** Gives back what the last step left, also of one that threw. */
+  #endStep(): void {
+    if (this.#before !== undefined) this.#context.native.release(this.#before);
+    this.#before = undefined;
+  }
+
+  /** Any batch; undefined when no logits are wanted. */
+  #compute(batch: Batch): DecodeResults | undefined {
+    const { native, taps } = this.#context;
+    const indices = batchIndices(native, batch);
+    const x = this.#language.embed(indices.inputIds); // [T, H]
+    this.#mergeImages(x, batch);
+    taps?.('merged', x);
+    const hidden = this.#language.decode(x, indices); // [L, H]
+    return indices.numLogits === 0 ? undefined : this.#choose(hidden);
+  }
+
+  /** One token of each sequence, none of a picture, every row's logits wanted. */
+  #decodeStep(indices: BatchIndices): DecodeResults {
+    const x = this.#language.embed(indices.inputIds); // [S, H]
+    return this.#choose(this.#language.decode(x, indices)); // [S, H]
+  }
+
+  /** Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and their argmax [1, L]; the padding of the vocabulary stands at the end of each row. */
+  #choose(hidden: Tensor): DecodeResults {
+    const logits = this.#language.logits(hidden);
+    return [logits, this.#context.native.argmax(logits, this.vocabSize)];
   }
 
   /** Overwrites the rows of image tokens in x [T, H]. */
@@ -117,17 +159,5 @@ export class InternVL implements Model {
       if (embeddings === undefined) throw new RangeError(`picture ${image} is not encoded`);
       this.#context.native.copyRows(x, targetRow, embeddings, sourceRow, count);
     }
-  }
-
-  /** Logits [L, tp * ceil(V / tp)] -> [L, V]: the padding of the vocabulary stands at the end of each row. */
-  #readLogits(logits: Tensor | undefined, rows: number): Logits {
-    const { native } = this.#context;
-    const values = this.#logits.of(rows * this.vocabSize);
-    const best = this.#best.of(rows);
-    if (logits !== undefined) {
-      native.readIndices(native.argmax(logits, this.vocabSize), best);
-      native.readRows(logits, this.vocabSize, values);
-    }
-    return { values, best };
   }
 }

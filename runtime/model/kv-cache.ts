@@ -13,9 +13,11 @@ export interface KvCacheOptions {
   readonly blockSize: number;
   /** Longest sequence that will be decoded; rows of the rotary table. */
   readonly maxModelLength: number;
+  /** One block more, for the engine to know nothing of. */
+  readonly spareBlock?: boolean;
 }
 
-/** Keys and values per layer, [blocks * blockSize, local KV heads * headDim] each, and the rotary table [maxModelLength, headDim]. */
+/** Keys and values per layer, [blocks * blockSize (and the spare block), local KV heads * headDim] each, and the rotary table [maxModelLength, headDim]. */
 export class KvCache {
   readonly #native: Native;
   readonly keys: readonly Tensor[];
@@ -30,8 +32,11 @@ export class KvCache {
     dtype: WeightDType,
     options: KvCacheOptions,
   ) {
-    const { blocks, blockSize, maxModelLength } = options;
-    const shape = [blocks * blockSize, (config.numKvHeads / worldSize) * config.headDim];
+    const { blocks, blockSize, maxModelLength, spareBlock = false } = options;
+    const shape = [
+      (spareBlock ? blocks + 1 : blocks) * blockSize,
+      (config.numKvHeads / worldSize) * config.headDim,
+    ];
     const allocate = () => Array.from({ length: config.numLayers }, () => native.allocate(dtype, shape));
     this.#native = native;
     this.blockSize = blockSize;

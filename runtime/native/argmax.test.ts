@@ -75,21 +75,28 @@ describe('argmax', () => {
     expect(ops.shape(ops.argmax(ops.scratch('float32', 0, 3), 3))).toEqual([1, 0]);
     const ids = ops.argmax(x, 3);
     expect(() => ops.readIndices(ids, new Int32Array(3))).toThrow(
-      /^readIndices: into must have 2 elements, not 3$/,
+      /^readIndices: into takes 3 values, more than x int32 \[1, 2\] has$/,
     );
     expect(() => ops.readIndices(x, new Int32Array(6))).toThrow(TypeError);
     expect(argmax([[1]], 0)).toEqual([-1]);
   });
 });
 
-describe('readRows', () => {
-  it('copies the leading columns of every row', () => {
+describe('readRow', () => {
+  it('copies the beginning of a row', () => {
     const x = tensor('float32', [3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-    const into = new Float32Array(9);
-    ops.readRows(x, 3, into);
-    expect([...into]).toEqual([0, 1, 2, 4, 5, 6, 8, 9, 10]);
-    ops.readRows(x, 0, new Float32Array(0));
-    expect(() => ops.readRows(x, 5, into)).toThrow(/^readRows: columns 5 are more than x/);
-    expect(() => ops.readRows(x, 2, into)).toThrow(/^readRows: into must have 6 elements, not 9$/);
+    const into = new Float32Array(3);
+    for (const [row, expected] of [
+      [0, [0, 1, 2]],
+      [2, [8, 9, 10]],
+    ] as const) {
+      ops.readRow(x, row, into);
+      expect([...into]).toEqual(expected);
+    }
+    ops.readRow(x, 1, new Float32Array(0));
+    expect(() => ops.readRow(x, 0, new Float32Array(5))).toThrow(
+      /^readRow: into takes 5 values, more than x/,
+    );
+    expect(() => ops.readRow(x, 3, into)).toThrow(/^readRow: row must be in \[0, 2\], not 3/);
   });
 });

@@ -52,6 +52,7 @@ describe('every function', () => {
     const withoutArguments = new Set([
       'cpuInfo',
       'deviceInfo',
+      'beginGraph',
       'nanosecondsInside',
       'mark',
       'memoryBytes',

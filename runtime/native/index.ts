@@ -22,7 +22,12 @@ export interface DeviceInfo {
   readonly capability: string;
   readonly freeBytes: number;
   readonly totalBytes: number;
+  /** beginGraph works: calls can be recorded. */
+  readonly graphs: boolean;
 }
+
+/** Recorded calls. */
+export type Graph = number & { readonly __graph: unique symbol };
 
 export interface Native {
   // --- the machine
@@ -58,11 +63,23 @@ export interface Native {
   write(tensor: Tensor, byteOffset: number, bytes: Uint8Array): void;
   /** A copy of the values, bfloat16 widened, int8 times its scales, row-major. */
   readFloat32(tensor: Tensor): Float32Array;
-  /** The first `columns` of each row of a float32 matrix into `into`, whose length says so many values. */
-  readRows(x: Tensor, columns: number, into: Float32Array): void;
-  /** The values of an int32 matrix into `into`, whose length says so many. */
+  /** The beginning of a row of a float32 matrix: as many values as `into` takes. */
+  readRow(x: Tensor, row: number, into: Float32Array): void;
+  /** The first values of an int32 matrix: as many as `into` takes. */
   readIndices(x: Tensor, into: Int32Array): void;
   memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
+
+  // --- recorded work, where deviceInfo().graphs
+  /** From here to endGraph, calls on this thread are written down instead of done; what waits for results throws. */
+  beginGraph(): void;
+  /** Ends the recording; results: tensors of it that launchGraph is to give. Whatever was recorded has not been done yet. */
+  endGraph(results: readonly Tensor[]): Graph;
+  /**
+   * Does what was recorded, on the same memory: what was read must be where it was. The arena must stand where it stood at beginGraph, and then the results
+   * lie in it where they lay, until release.
+   */
+  launchGraph(graph: Graph): Tensor[];
+  freeGraph(graph: Graph): void;
 
   // --- checkpoint
   openFile(path: string): CheckpointFile;
@@ -103,6 +120,8 @@ export interface Native {
   broadcast(bytes: Uint8Array | Int32Array, root: number): void;
 
   // --- operations. T tokens (rows), H hidden width. Results have x's dtype unless said otherwise; accumulation is float32.
+  /** Element i of a float32 or bfloat16 tensor = mean + spread * u(seed, i), u in [-1, 1); int8: whole numbers of -127..127 times spread / 127. The same on every device. */
+  fillRandom(tensor: Tensor, seed: number, mean: number, spread: number): void;
   /** x [T, K] times weight [N, K], which may be int8, transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once). */
   linear(x: Tensor, weight: Tensor, bias: Tensor | null, outDtype: DType): Tensor;
   /** Rounds/widens to dtype, adding bias [H] or null first. */

@@ -58,7 +58,10 @@ export class FakeModel implements Model {
         throw new Error('the last position is not the context length');
       logits.set(fakeLogits(context, this.vocabSize), index * this.vocabSize);
     }
-    return { values: logits };
+    return {
+      numRows: batch.logitRows.length,
+      row: (index) => logits.subarray(index * this.vocabSize, (index + 1) * this.vocabSize),
+    };
   }
 
   close(): void {

@@ -60,10 +60,7 @@ export class ModelSession {
     const logits = this.#model.forward(batch);
     for (const { sequence, count } of parts) sequence.computed += count;
     if (logits === undefined) return undefined;
-    const { vocabSize } = this.#model;
-    return Array.from(batch.logitRows, (_, row) =>
-      logits.values.slice(row * vocabSize, (row + 1) * vocabSize),
-    );
+    return Array.from(batch.logitRows, (_, row) => logits.row(row).slice());
   }
 
   /** Computes the tokens so far in chunks; the logits of the last one. */

@@ -11,11 +11,4 @@ void Backend::UploadRows(void* to, int64_t step, const void* host, int64_t row_b
   }
 }
 
-void Backend::DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r) {
-    Download(static_cast<std::byte*>(host) + r * row_bytes, static_cast<const std::byte*>(from) + r * step,
-             static_cast<size_t>(row_bytes));
-  }
-}
-
 }  // namespace internvl

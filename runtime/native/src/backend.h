@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -57,6 +58,14 @@ class DeviceError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Work that was recorded once and is launched as a whole: it reads and writes the memory that the recorded
+/// calls were given.
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  virtual void Launch() = 0;
+};
+
 /// Calls of one backend come from one thread, in order, and may return before the work is done: work is done
 /// in the order of the calls, and Download waits for it. Tensors hold float32 or bfloat16 unless said
 /// otherwise; results have been made by the caller and do not overlap operands. What is rounded where is said
@@ -80,11 +89,18 @@ class Backend {
   virtual void Move(void* to, const void* from, size_t bytes) = 0;
   /// Rows of which the device has one every `step` bytes; the host has them one after the other.
   virtual void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows);
-  virtual void DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows);
   /// Tensors lie in memory that the host can read and write, and a call that returned is done.
   virtual bool on_host() const { return false; }
 
+  // --- recording: between the two, calls are written down instead of done; Download must not be called
+  virtual bool can_record() const { return false; }
+  virtual void BeginRecording() {}
+  virtual std::unique_ptr<RecordedWork> EndRecording() { return nullptr; }
+
   // --- operations: see index.ts
+  /// Element i becomes mean + spread * SeededUniform(seed, i), rounded; int8: see SeededWeight. Not int32,
+  /// uint8.
+  virtual void FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) = 0;
   /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); weight also int8.
   virtual void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) = 0;
   virtual void Convert(const Tensor& x, const Tensor* bias, const Tensor& out) = 0;

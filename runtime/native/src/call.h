@@ -13,6 +13,7 @@
 #include <string>
 
 #include "backend.h"
+#include "recordings.h"
 #include "tensor.h"
 #include "tensor_table.h"
 
@@ -30,6 +31,7 @@ struct Environment {
   Arena host_arena;                  // working memory of operations on values that JavaScript has
   std::unique_ptr<Backend> backend;  // the CPU until useDevice
   TensorTable tensors;
+  Recordings recordings;
   std::unique_ptr<CheckpointFiles> files;
   std::unique_ptr<Collective> collective;  // null: no group, or world size 1
   int64_t nanoseconds = 0;                 // spent inside the functions so far

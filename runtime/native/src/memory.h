@@ -53,6 +53,7 @@ class Arena {
   struct Position {
     size_t chunk = 0;
     size_t offset = 0;
+    bool operator==(const Position&) const = default;
   };
 
   explicit Arena(MemorySource& source) : source_(&source) {}

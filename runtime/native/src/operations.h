@@ -23,9 +23,15 @@ Napi::Value Shape(const Call& call);
 Napi::Value DTypeOf(const Call& call);
 Napi::Value Write(const Call& call);
 Napi::Value ReadFloat32(const Call& call);
-Napi::Value ReadRows(const Call& call);
+Napi::Value ReadRow(const Call& call);
 Napi::Value ReadIndices(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
+
+// recorded work
+Napi::Value BeginGraph(const Call& call);
+Napi::Value EndGraph(const Call& call);
+Napi::Value LaunchGraph(const Call& call);
+Napi::Value FreeGraph(const Call& call);
 
 // checkpoint
 Napi::Value OpenFile(const Call& call);
@@ -42,6 +48,7 @@ Napi::Value AllGatherColumns(const Call& call);
 Napi::Value Broadcast(const Call& call);
 
 // operations
+Napi::Value FillRandom(const Call& call);
 Napi::Value Linear(const Call& call);
 Napi::Value Convert(const Call& call);
 Napi::Value Embedding(const Call& call);

@@ -72,6 +72,14 @@ int64_t TensorTable::PushValues(std::span<const int32_t> values) {
   return handle;
 }
 
+int64_t TensorTable::PushAt(const Tensor& tensor, Arena::Position top) {
+  const Arena::Position before = arena_->position();
+  const int64_t index = TakeSlot(tensor, false);
+  stack_.push_back({index, before});
+  arena_->Rewind(top);
+  return slots_[index].generation * kMaxSlots + index;
+}
+
 std::span<const int32_t> TensorTable::Values(int64_t handle) const {
   if (Find(handle) == nullptr) return {};
   return slots_[handle % kMaxSlots].values;

@@ -25,6 +25,8 @@ class TensorTable {
   int64_t Push(DType dtype, int64_t rows, int64_t cols);
   /// An int32 [1, n] tensor in the arena whose values are known: the caller puts them there too.
   int64_t PushValues(std::span<const int32_t> values);
+  /// A tensor whose memory lies in the arena already, which then stands at `top`.
+  int64_t PushAt(const Tensor& tensor, Arena::Position top);
   /// The values of a tensor that PushValues made; empty for any other. Valid until the next change of the
   /// table.
   std::span<const int32_t> Values(int64_t handle) const;

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "cpu.h"
-#include "parallel.h"
 #include "row_math.h"
 
 namespace internvl {
@@ -33,14 +32,6 @@ void CpuBackend::Download(void* host, const void* from, size_t bytes) {
 
 void CpuBackend::Move(void* to, const void* from, size_t bytes) {
   if (bytes > 0) std::memmove(to, from, bytes);
-}
-
-void CpuBackend::DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) {
-  if (row_bytes == 0) return;
-  ParallelFor(rows, rows * row_bytes / static_cast<int64_t>(sizeof(float)), [&](int64_t r, int) {
-    std::memcpy(static_cast<std::byte*>(host) + r * row_bytes, static_cast<const std::byte*>(from) + r * step,
-                static_cast<size_t>(row_bytes));
-  });
 }
 
 void CpuBackend::Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) {

@@ -16,8 +16,8 @@ class CpuBackend final : public Backend {
   void Upload(void* to, const void* host, size_t bytes) override;
   void Download(void* host, const void* from, size_t bytes) override;
   void Move(void* to, const void* from, size_t bytes) override;
-  void DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) override;
 
+  void FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) override;
   void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) override;
   void Convert(const Tensor& x, const Tensor* bias, const Tensor& out) override;
   void Embedding(const Tensor& table, const Tensor& ids, int64_t vocab_start, const Tensor& out) override;

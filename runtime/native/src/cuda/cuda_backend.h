@@ -24,6 +24,11 @@ class CudaBackend final : public Backend {
   void Download(void* host, const void* from, size_t bytes) override;
   void Move(void* to, const void* from, size_t bytes) override;
 
+  bool can_record() const override { return true; }
+  void BeginRecording() override;
+  std::unique_ptr<RecordedWork> EndRecording() override;
+
+  void FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) override;
   void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) override;
   void Convert(const Tensor& x, const Tensor* bias, const Tensor& out) override;
   void Embedding(const Tensor& table, const Tensor& ids, int64_t vocab_start, const Tensor& out) override;

@@ -51,6 +51,7 @@ Napi::Value DeviceInfoOf(const Call& call) {
   info.Set("name", device.name);
   info.Set("capability", device.capability);
   info.Set("freeBytes", static_cast<double>(device.free_bytes));
+  info.Set("graphs", call.backend().can_record());
   info.Set("totalBytes", static_cast<double>(device.total_bytes));
   return info;
 }

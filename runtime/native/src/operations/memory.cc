@@ -99,6 +99,18 @@ Napi::Value Write(const Call& call) {
   return call.env().Undefined();
 }
 
+Napi::Value FillRandom(const Call& call) {
+  const Tensor tensor = call.Any(0, "tensor");
+  if (tensor.dtype == DType::kInt32 || tensor.dtype == DType::kUint8) {
+    call.FailType("tensor must be float32, bfloat16 or int8, not " + Describe(tensor));
+  }
+  const int64_t seed = call.Integer(1, "seed", 0, int64_t{1} << 53);
+  const auto mean = static_cast<float>(call.Number(2, "mean"));
+  const auto spread = static_cast<float>(call.Number(3, "spread"));
+  call.backend().FillRandom(tensor, static_cast<uint64_t>(seed), mean, spread);
+  return call.env().Undefined();
+}
+
 Napi::Value ReadFloat32(const Call& call) {
   Tensor tensor = call.Any(0, "tensor");
   const int64_t n = tensor.elements();
@@ -135,25 +147,22 @@ Napi::Value ReadFloat32(const Call& call) {
   return values;
 }
 
-Napi::Value ReadRows(const Call& call) {
+Napi::Value ReadRow(const Call& call) {
   const Tensor x = call.MatrixOf(0, "x", DType::kFloat32);
-  const int64_t columns = call.Integer(1, "columns", 0);
+  const int64_t row = call.Integer(1, "row", 0, x.shape[0] - 1);
   const auto into = call.Float32s(2, "into");
-  REQUIRE(call, columns <= x.shape[1],
-          "columns " + std::to_string(columns) + " are more than x " + Describe(x) + " has");
-  REQUIRE(call, static_cast<int64_t>(into.size()) == x.shape[0] * columns,
-          "into must have " + std::to_string(x.shape[0] * columns) + " elements, not " +
-              std::to_string(into.size()));
-  constexpr auto kElement = static_cast<int64_t>(sizeof(float));
-  call.backend().DownloadRows(into.data(), x.data, x.cols() * kElement, columns * kElement, x.shape[0]);
+  REQUIRE(
+      call, static_cast<int64_t>(into.size()) <= x.cols(),
+      "into takes " + std::to_string(into.size()) + " values, more than x " + Describe(x) + " has columns");
+  call.backend().Download(into.data(), x.row<float>(row), into.size_bytes());
   return call.env().Undefined();
 }
 
 Napi::Value ReadIndices(const Call& call) {
   const Tensor x = call.MatrixOf(0, "x", DType::kInt32);
   const auto into = call.Int32s(1, "into");
-  REQUIRE(call, static_cast<int64_t>(into.size()) == x.elements(),
-          "into must have " + std::to_string(x.elements()) + " elements, not " + std::to_string(into.size()));
+  REQUIRE(call, static_cast<int64_t>(into.size()) <= x.elements(),
+          "into takes " + std::to_string(into.size()) + " values, more than x " + Describe(x) + " has");
   call.backend().Download(into.data(), x.data, into.size_bytes());
   return call.env().Undefined();
 }
