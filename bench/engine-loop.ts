@@ -10,7 +10,7 @@ import { parseModelConfig } from '../runtime/model/config.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition } from '../runtime/model/partition.ts';
 import { native } from '../runtime/native/index.ts';
-import { randomWeights } from './random-weights.ts';
+import { dummyWeights } from '../runtime/model/dummy-weights.ts';
 import type { Row } from './results.ts';
 import { MEDIUM_MODEL } from './shapes.ts';
 
@@ -33,7 +33,7 @@ export async function benchEngineLoop(): Promise<Row[]> {
   ops.setThreads(availableParallelism());
   const config = parseModelConfig(MEDIUM_MODEL);
   const kvBlocks = 16 * Math.ceil((PROMPT + WARM_UP + STEPS + 1) / BLOCK_SIZE);
-  const model = new InternVL(ops, config, randomWeights(ops, partition(config, 0, 1, 'bfloat16')), {
+  const model = new InternVL(ops, config, dummyWeights(ops, partition(config, 0, 1, 'bfloat16')), {
     rank: 0,
     worldSize: 1,
     dtype: 'bfloat16',

@@ -2,11 +2,11 @@
 import type { Batch } from '../runtime/engine/batch.ts';
 import type { Weights } from '../runtime/model/loader.ts';
 import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
+import { dummyWeights } from '../runtime/model/dummy-weights.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition, type Quantization } from '../runtime/model/partition.ts';
 import { planBytes, type TensorPlan, type WeightDType } from '../runtime/model/tensor-plan.ts';
 import { native, type Native, type Tensor } from '../runtime/native/index.ts';
-import { randomWeights } from './random-weights.ts';
 
 const BLOCK_SIZE = 16;
 const KV_BLOCKS = 1200;
@@ -39,7 +39,7 @@ export class ModelUnderTest {
     this.#dtype = dtype;
     this.#plans = partition(this.config, place.rank, place.worldSize, dtype, quantization);
     this.#ops = ops;
-    this.#weights = randomWeights(ops, this.#plans);
+    this.#weights = dummyWeights(ops, this.#plans);
     this.#model = new InternVL(ops, this.config, this.#weights, {
       ...place,
       dtype,

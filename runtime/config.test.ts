@@ -21,6 +21,8 @@ describe('parseConfig', () => {
       rank: 0,
       worldSize: 1,
       threads: 8,
+      device: { kind: 'cpu', index: 0 },
+      loadFormat: 'auto',
       dtype: 'bfloat16',
       kvCache: { fraction: 0.3 },
       metricsListen: undefined,
@@ -42,6 +44,19 @@ describe('parseConfig', () => {
     expect(parseConfig('--model m --step-target-ms 40'.split(' '), machine).stepTargetMs).toBe(40);
   });
 
+  it.each([
+    ['cpu', { kind: 'cpu', index: 0 }],
+    ['cuda', { kind: 'cuda', index: 0 }],
+    ['cuda:3', { kind: 'cuda', index: 3 }],
+  ])('reads --device %s', (text, device) => {
+    expect(parseConfig(['--model', 'm', '--device', text], machine).device).toEqual(device);
+  });
+
+  it('gives a GPU’s memory to the KV cache, and a part of the machine’s', () => {
+    expect(parseConfig('--model m --device cuda'.split(' '), machine).kvCache).toEqual({ fraction: 0.9 });
+    expect(parseConfig('--model m'.split(' '), machine).kvCache).toEqual({ fraction: 0.3 });
+  });
+
   it('reads a rank of a group', () => {
     const config = parseConfig(
       '--model m --rank 1 --world-size 2 --ranks a:1,b:2 --listen b:2 --kv-cache-bytes 4096'.split(' '),
@@ -54,6 +69,9 @@ describe('parseConfig', () => {
   it.each([
     [[], '--model is required'],
     [['--model', 'm', '--dtype', 'int8'], "--dtype is 'int8': it must be one of float32, bfloat16"],
+    [['--model', 'm', '--device', 'tpu'], "--device is 'tpu': it must be cpu, cuda or cuda:N"],
+    [['--model', 'm', '--device', 'cpu:1'], 'it must be cpu, cuda or cuda:N'],
+    [['--model', 'm', '--load-format', 'gguf'], 'it must be one of auto, dummy'],
     [['--model', 'm', '--rank', '1'], '--rank 1 is not below --world-size 1'],
     [['--model', 'm', '--world-size', '2'], '--ranks names 0 addresses for --world-size 2'],
     [['--model', 'm', '--listen', 'nowhere'], 'the port is missing'],

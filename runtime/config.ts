@@ -49,6 +49,10 @@ export interface Config {
   readonly maxImages: number;
   readonly maxImageBytes: number;
   readonly threads: number;
+  /** Where the model computes. */
+  readonly device: { readonly kind: 'cpu' | 'cuda'; readonly index: number };
+  /** dummy: generated weights in place of the checkpoint's, which need not be there. */
+  readonly loadFormat: 'auto' | 'dummy';
   readonly hangTimeoutMs: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
@@ -85,6 +89,8 @@ const FLAGS = {
   'max-images': 'string',
   'max-image-bytes': 'string',
   threads: 'string',
+  device: 'string',
+  'load-format': 'string',
   'hang-timeout-ms': 'string',
   'drain-timeout-ms': 'string',
   'log-level': 'string',
@@ -104,6 +110,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
   const metrics = flags.address('metrics-listen', '127.0.0.1:0'); // port 0 = off
   const bytes = flags.optionalInteger('kv-cache-bytes', { min: 1 });
   const maxSequences = flags.integer('max-sequences', 64, { min: 1, max: 4096 });
+  const device = flags.device('device');
   const config: Config = Object.freeze({
     model,
     servedName: flags.text('served-name', model.split('/').findLast((part) => part !== '') ?? model),
@@ -122,7 +129,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
     blockSize: flags.integer('block-size', 16, { min: 1, max: 1024 }), // tokens: small enough to waste little on short sequences
     kvCache:
       bytes === undefined
-        ? { fraction: flags.fraction('kv-cache-fraction', 0.3) } // of free memory, so that several ranks fit on one machine
+        ? { fraction: flags.fraction('kv-cache-fraction', device.kind === 'cuda' ? 0.9 : 0.3) } // of free memory: several ranks fit on one machine, a GPU is a rank's own
         : { bytes },
     prefixCache: flags.oneOf('prefix-cache', ['on', 'off'], 'on') === 'on',
     encoderCacheBytes: flags.integer('encoder-cache-bytes', 256 << 20, { min: 0 }), // about 70 pictures of the published model
@@ -132,6 +139,8 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
       min: 1,
       max: 1024,
     }),
+    device,
+    loadFormat: flags.oneOf('load-format', ['auto', 'dummy'], 'auto'),
     hangTimeoutMs: flags.integer('hang-timeout-ms', 4000, { min: 500 }), // with the 500 ms of a heartbeat within the 5 s promised
     drainTimeoutMs: flags.integer('drain-timeout-ms', 30_000, { min: 0 }), // the usual grace of a pod
     logLevel: flags.oneOf('log-level', LOG_LEVELS, 'info'),
@@ -245,6 +254,16 @@ class Flags {
     const known = values.find((value) => value === text);
     if (known === undefined) this.problem(`--${flag} is '${text}': it must be one of ${values.join(', ')}`);
     return known ?? otherwise;
+  }
+
+  /** cpu, cuda, or cuda:N for one of several. */
+  device(flag: Flag): Config['device'] {
+    const text = this.#values[flag] ?? 'cpu';
+    const match = /^(cpu|cuda)(?::(\d{1,3}))?$/.exec(text);
+    const kind = match?.[1] === 'cuda' ? 'cuda' : 'cpu';
+    if (!match || (kind === 'cpu' && match[2] !== undefined))
+      this.problem(`--${flag} is '${text}': it must be cpu, cuda or cuda:N`);
+    return { kind, index: Number(match?.[2] ?? 0) };
   }
 
   json(flag: Flag): Readonly<Record<string, unknown>> | undefined {

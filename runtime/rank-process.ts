@@ -140,6 +140,8 @@ export function threadOptions(config: Config): ThreadOptions {
     dtype: config.dtype,
     quantization: config.quantization,
     threads: config.threads,
+    device: config.device,
+    loadFormat: config.loadFormat,
     collectiveHost: config.collectiveHost,
     collectiveTimeoutMs: config.hangTimeoutMs,
     blockSize: config.blockSize,

@@ -12,6 +12,8 @@ export interface ThreadOptions {
   readonly dtype: 'float32' | 'bfloat16';
   readonly quantization: 'none' | 'int8';
   readonly threads: number;
+  readonly device: { readonly kind: 'cpu' | 'cuda'; readonly index: number };
+  readonly loadFormat: 'auto' | 'dummy';
   readonly collectiveHost: string;
   readonly collectiveTimeoutMs: number;
   readonly blockSize: number;

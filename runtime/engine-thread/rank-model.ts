@@ -1,10 +1,14 @@
 // The steps from a checkpoint directory to a model that computes, on one rank, in the engine thread: the only thread that calls
 // native code.
 
-import { openCheckpoint } from '../checkpoint/checkpoint.ts';
+import { createHash } from 'node:crypto';
+import { openCheckpoint, readModelConfig } from '../checkpoint/checkpoint.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { DEFAULT_TUNING } from '../engine/engine-tuning.ts';
+import { activationBytes } from '../model/activation-size.ts';
 import { divideCacheMemory } from '../model/cache-memory.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { dummyWeights } from '../model/dummy-weights.ts';
 import { imageBytes } from '../model/image-bytes.ts';
 import { InternVL } from '../model/internvl.ts';
 import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
@@ -28,7 +32,9 @@ export class RankModel {
   readonly #options: ThreadOptions;
   readonly #progress: () => void;
   readonly #native: Native;
-  readonly #checkpoint: Checkpoint;
+  readonly #config: ModelConfig;
+  /** undefined: weights are generated. */
+  readonly #checkpoint: Checkpoint | undefined;
   readonly #plans: readonly TensorPlan[];
   readonly #maxModelLength: number;
   #encoderCacheBytes = 0;
@@ -39,8 +45,9 @@ export class RankModel {
   constructor(options: ThreadOptions, progress: () => void) {
     this.#options = options;
     this.#progress = progress;
-    this.#checkpoint = openCheckpoint(options.directory);
-    const { config } = this.#checkpoint;
+    this.#checkpoint = options.loadFormat === 'dummy' ? undefined : openCheckpoint(options.directory);
+    const config = this.#checkpoint?.config ?? readModelConfig(options.directory);
+    this.#config = config;
     const longest = config.llm.maxPositionEmbeddings;
     this.#maxModelLength = options.maxModelLength ?? longest;
     if (this.#maxModelLength > longest) {
@@ -50,22 +57,24 @@ export class RankModel {
     }
     this.#plans = partition(config, options.rank, options.worldSize, options.dtype, options.quantization);
     this.#native = native();
+    const { kind, index } = options.device;
+    if (kind !== 'cpu') this.#native.useDevice(kind, index);
     this.#native.setThreads(options.threads);
   }
 
   get prepared(): Prepared {
     return {
-      fingerprint: this.#checkpoint.fingerprint,
+      fingerprint: this.#checkpoint?.fingerprint ?? dummyFingerprint(this.#config),
       maxModelLength: this.#maxModelLength,
-      vocabSize: this.#checkpoint.config.llm.vocabSize,
-      imageBytes: imageBytes(this.#checkpoint.config, this.#options.dtype),
+      vocabSize: this.#config.llm.vocabSize,
+      imageBytes: imageBytes(this.#config, this.#options.dtype),
     };
   }
 
-  /** Opens this rank's end of the collective and says how many KV blocks it has memory for; throws KvCacheError. freeBytes: memory that can still be taken. */
-  join(freeBytes: number): Joined {
+  /** Opens this rank's end of the collective and says how many KV blocks it has memory for; throws KvCacheError. */
+  join(): Joined {
     const { rank, worldSize, collectiveHost, collectiveTimeoutMs } = this.#options;
-    const maxKvBlocks = this.#kvBlocks(freeBytes);
+    const maxKvBlocks = this.#kvBlocks();
     if (worldSize === 1) return { addresses: [], maxKvBlocks };
     if (this.#collective) this.#native.closeCollective();
     this.#collective = true;
@@ -80,23 +89,28 @@ export class RankModel {
 
   /** Reads this rank's weights, once; returns their bytes. Throws CheckpointError. */
   load(onProgress: (progress: LoadProgress) => void): number {
-    this.#weights ??= loadWeights(this.#native, this.#checkpoint, this.#plans, (progress) => {
+    const report = (progress: LoadProgress): void => {
       this.#progress();
       onProgress(progress);
-    });
+    };
+    this.#weights ??= this.#checkpoint
+      ? loadWeights(this.#native, this.#checkpoint, this.#plans, report)
+      : dummyWeights(this.#native, this.#plans, report);
     return this.#weights.bytes;
   }
 
   /** Connects to the other ranks and allocates the KV cache; throws CollectiveError. */
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
-    const { rank, worldSize, dtype, blockSize } = this.#options;
+    const { rank, worldSize, dtype, blockSize, maxSequences } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
     if (worldSize > 1) this.#native.connectCollective(peerAddresses);
-    return new InternVL(this.#native, this.#checkpoint.config, this.#weights, {
+    return new InternVL(this.#native, this.#config, this.#weights, {
       rank,
       worldSize,
       dtype,
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
+      // The ranks' exchanges go by way of the host, which cannot be recorded.
+      decodeGraphs: this.#native.deviceInfo().graphs && worldSize === 1 ? { maxSequences } : undefined,
       progress: this.#progress,
     });
   }
@@ -107,20 +121,33 @@ export class RankModel {
     this.#collective = false;
   }
 
-  #kvBlocks(freeBytes: number): number {
+  /** Memory that caches may take: what is free now, less what is to come. A GPU's is the rank's own, so that what forward passes take can be kept for them. */
+  #memoryLeft(): number {
+    const onGpu = this.#options.device.kind === 'cuda';
+    const free = onGpu ? this.#native.deviceInfo().freeBytes : process.availableMemory();
+    const weights = this.#weights ? 0 : this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
+    const activations = onGpu ? activationBytes(this.#config, this.#options) : 0;
+    return Math.max(0, free - weights - activations);
+  }
+
+  #kvBlocks(): number {
     const { dtype, worldSize, blockSize, maxSequences, kvCache, encoderCacheBytes } = this.#options;
-    const weightBytes = this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
-    const left = this.#weights === undefined ? Math.max(0, freeBytes - weightBytes) : freeBytes;
+    const left = this.#memoryLeft();
     const { maxEncodedImages } = DEFAULT_TUNING;
     const pictures = { imageBytes: this.prepared.imageBytes, maxEncodedImages, encoderCacheBytes };
     const memory = divideCacheMemory(kvCache, left, pictures);
     this.#encoderCacheBytes = memory.encoderCacheBytes;
     return kvCacheBlocks({
       availableBytes: memory.kvBytes,
-      bytesPerBlock: kvBytesPerBlock(this.#checkpoint.config, worldSize, dtype, blockSize),
+      bytesPerBlock: kvBytesPerBlock(this.#config, worldSize, dtype, blockSize),
       blockSize,
       maxModelLength: this.#maxModelLength,
       maxSequences,
     });
   }
+}
+
+/** Of generated weights: equal for equal configurations. */
+function dummyFingerprint(config: ModelConfig): string {
+  return createHash('sha256').update('dummy').update(JSON.stringify(config)).digest('hex');
 }

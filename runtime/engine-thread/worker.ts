@@ -56,6 +56,7 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const { blockSize, maxSequences, rank, worldSize } = options;
   const { maxBatchedTokens, stepTargetMs, prefixCache } = options;
   model = ready.start(kvBlocks, peerAddresses);
+  model.warmUp();
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
   } else {
@@ -111,7 +112,7 @@ function handle(message: ToWorker): void {
       post({ type: 'prepared', value: rankModel.prepared });
       break;
     case 'join':
-      post({ type: 'joined', value: required(rankModel, 'join').join(process.availableMemory()) });
+      post({ type: 'joined', value: required(rankModel, 'join').join() });
       break;
     case 'load':
       load();

@@ -67,7 +67,8 @@ export interface Native {
   readRow(x: Tensor, row: number, into: Float32Array): void;
   /** The first values of an int32 matrix: as many as `into` takes. */
   readIndices(x: Tensor, into: Int32Array): void;
-  memoryBytes(): { persistent: number; arenaUsed: number; arenaReserved: number };
+  /** arenaPeak: the most that was ever used of the arena. */
+  memoryBytes(): { persistent: number; arenaUsed: number; arenaPeak: number; arenaReserved: number };
 
   // --- recorded work, where deviceInfo().graphs
   /** From here to endGraph, calls on this thread are written down instead of done; what waits for results throws. */

@@ -83,6 +83,7 @@ void* Arena::Allocate(size_t bytes) {
   while (at.chunk < chunks_.size() && chunks_[at.chunk].bytes() - at.offset < size) at = {at.chunk + 1, 0};
   if (at.chunk == chunks_.size()) chunks_.emplace_back(*source_, std::max(size, kChunkBytes));
   top_ = {at.chunk, at.offset + size};
+  peak_ = std::max(peak_, used());
   return chunks_[at.chunk].data() + at.offset;
 }
 

@@ -63,12 +63,15 @@ class Arena {
   Position position() const { return top_; }
   void Rewind(Position position) { top_ = position; }
   size_t used() const;
+  /// The most that was ever used.
+  size_t peak() const { return peak_; }
   size_t reserved() const;
 
  private:
   MemorySource* source_;
   std::vector<Memory> chunks_;
   Position top_;
+  size_t peak_ = 0;
 };
 
 /// Working memory of one operation: given back when the operation ends.

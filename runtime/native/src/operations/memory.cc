@@ -172,6 +172,7 @@ Napi::Value MemoryBytes(const Call& call) {
   Napi::Object bytes = Napi::Object::New(call.env());
   bytes.Set("persistent", static_cast<double>(tensors.persistent_bytes()));
   bytes.Set("arenaUsed", static_cast<double>(tensors.arena().used()));
+  bytes.Set("arenaPeak", static_cast<double>(tensors.arena().peak()));
   bytes.Set("arenaReserved", static_cast<double>(tensors.arena().reserved()));
   return bytes;
 }
