@@ -141,7 +141,7 @@ it('computes of a chunk that gives no token only keys and values in the last lay
 });
 
 describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
-  it('makes 11 native calls a layer, 2 between layers and 19 around them', async () => {
+  it('makes 11 native calls a layer, 2 between layers and 20 around them', async () => {
     const layer = {
       rmsNorm: 2,
       linear: 4,
@@ -161,7 +161,8 @@ describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
       linear: 1,
       allGatherColumns: 1,
       argmax: 1,
-      readIndices: 1,
+      startRead: 1,
+      finishRead: 1,
       release: numLayers,
     };
     const expected: Record<string, number> = { ...around };

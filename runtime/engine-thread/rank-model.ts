@@ -109,6 +109,7 @@ export class RankModel {
       worldSize,
       dtype,
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
+      runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences } : undefined,
       // The ranks' exchanges go by way of the host, which cannot be recorded.
       decodeGraphs: this.#native.deviceInfo().graphs && worldSize === 1 ? { maxSequences } : undefined,
       progress: this.#progress,

@@ -6,7 +6,7 @@ export interface Batch {
   readonly step: number;
   readonly numTokens: number;
   readonly numSequences: number;
-  /** [T]; on ranks > 0 filled by the broadcast at the start of the forward pass. */
+  /** [T] ids, or placeholders (executor.ts); on ranks > 0 filled by the broadcast at the start of the forward pass. */
   readonly inputIds: Int32Array;
   /** [T] */
   readonly positions: Int32Array;
@@ -44,7 +44,12 @@ export interface Model {
   /** Encodes a picture and keeps its rows [imageTokens, hidden] under `image` until freed. pixels: uint8 [size, size, 3] on rank 0; undefined elsewhere (broadcast). */
   encodeImage(image: number, pixels: Uint8Array | undefined): void;
   freeImage(image: number): void;
-  /** Logits of batch.logitRows on rank 0 (valid until the next call), undefined on the others. */
-  forward(batch: Batch): Logits | undefined;
+  /** forward returns before the work is done, and takes placeholders (executor.ts) for tokens that it has not given out yet. */
+  readonly runsAhead: boolean;
+  /**
+   * Begins a forward pass. On rank 0, what waits for the logits of batch.logitRows; undefined on the others. `best` is valid until the second call after
+   * it, rows until the next.
+   */
+  forward(batch: Batch): (() => Logits) | undefined;
   close(): void;
 }

@@ -9,7 +9,7 @@ import { picture, promptOf, submission } from '../../test/support/submissions.ts
 import { EngineCore } from './engine-core.ts';
 import type { FinishedSequence, StepOutput, Submission } from './engine.ts';
 import { ModelExecutor } from './executor.ts';
-import type { Executor, StepResult } from './executor.ts';
+import type { AwaitResult, Executor } from './executor.ts';
 import { RankState } from './rank-state.ts';
 import type { StepPlan } from './step-plan.ts';
 
@@ -40,6 +40,8 @@ interface Scenario {
   readonly agingSteps: number;
   readonly prefixCache: boolean;
   readonly maxCachedImages: number;
+  /** Steps are launched before the tokens of the last are known. */
+  readonly runsAhead: boolean;
   readonly arrivals: readonly Arrival[];
 }
 
@@ -65,12 +67,21 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
   agingSteps: fc.integer({ min: 1, max: 30 }),
   prefixCache: fc.boolean(),
   maxCachedImages: fc.nat(3),
+  runsAhead: fc.boolean(),
   arrivals: fc.array(arrival, { minLength: 1, maxLength: 14 }),
 });
 
 describe('engine core under random load', () => {
   it('ends every sequence exactly once with the tokens that it gets alone', async () => {
-    const seen = { preemptions: 0, chunks: 0, sharedRows: 0, hitTokens: 0, restarts: 0, imageHits: 0 };
+    const seen = {
+      preemptions: 0,
+      chunks: 0,
+      sharedRows: 0,
+      ahead: 0,
+      hitTokens: 0,
+      restarts: 0,
+      imageHits: 0,
+    };
     const reasons = new Set<string>();
     await fc.assert(
       fc.asyncProperty(scenario, async (given) => {
@@ -78,6 +89,7 @@ describe('engine core under random load', () => {
         seen.preemptions += run.preemptions;
         seen.chunks += run.chunks;
         seen.sharedRows += run.sharedRows;
+        seen.ahead += run.ahead;
         seen.restarts += run.restarts;
         seen.hitTokens += run.caches.hitTokens;
         seen.imageHits += run.caches.imageHits;
@@ -89,6 +101,7 @@ describe('engine core under random load', () => {
     expect(seen.preemptions).toBeGreaterThan(20);
     expect(seen.chunks).toBeGreaterThan(200);
     expect(seen.sharedRows).toBeGreaterThan(10);
+    expect(seen.ahead).toBeGreaterThan(500);
     expect(seen.hitTokens).toBeGreaterThan(100);
     expect(seen.restarts).toBeGreaterThan(10);
     expect(seen.imageHits).toBeGreaterThan(50);
@@ -166,6 +179,7 @@ async function simulate(given: Scenario) {
     restarts: checked.restarts,
     preemptions: checked.preemptions,
     chunks: checked.chunks,
+    ahead: checked.ahead,
     sharedRows: checked.sharedRows,
   };
 }
@@ -218,6 +232,8 @@ class CheckedExecutor implements Executor {
   tokens = 0;
   chunks = 0;
   sharedRows = 0;
+  /** Steps with tokens that were not known when they were launched. */
+  ahead = 0;
   /** Preempted sequences that found some of their blocks again. */
   restarts = 0;
   saltOf: (handle: number) => string | undefined = () => undefined;
@@ -234,25 +250,27 @@ class CheckedExecutor implements Executor {
   constructor(given: Scenario, limits: ReturnType<typeof limitsOf>) {
     this.#given = given;
     this.#maxBatchedTokens = limits.maxBatchedTokens;
-    this.#model = new FakeModel({ vocabSize: VOCAB, ...limits });
+    this.#model = new FakeModel({ vocabSize: VOCAB, ...limits, runsAhead: given.runsAhead });
     this.#otherRank = new RankState(limits);
+    const otherHashes = new Map<number, number>();
     this.#executor = new ModelExecutor({
       ...limits,
       model: this.#model,
       publish: (plan) => {
         this.#otherRank.apply(plan);
+        otherHashes.set(plan.step, this.#otherRank.planHash);
       },
-      verify: (_, planHash) => {
-        expect(this.#otherRank.planHash).toBe(planHash);
+      verify: (step, planHash) => {
+        expect(otherHashes.get(step)).toBe(planHash);
       },
     });
   }
 
-  async execute(
-    plan: StepPlan,
-    inputIds: Int32Array,
-    pixels: ReadonlyMap<number, Uint8Array>,
-  ): Promise<StepResult> {
+  get runsAhead(): boolean {
+    return this.#executor.runsAhead;
+  }
+
+  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
     const numTokens = plan.sequences.reduce((sum, sequence) => sum + sequence.numTokens, 0);
     expect(numTokens).toBe(inputIds.length);
     this.tokens = numTokens;
@@ -267,12 +285,16 @@ class CheckedExecutor implements Executor {
     this.preemptions += plan.preempted.length;
     this.chunks += plan.sequences.filter((sequence) => !sequence.wantsLogits).length;
     this.sharedRows += plan.imageRows.length - new Set(plan.imageRows.map(({ image }) => image)).size;
-    const result = await this.#executor.execute(plan, inputIds, pixels);
+    this.ahead += inputIds.some((id) => id < 0) ? 1 : 0;
+    const result = this.#executor.launch(plan, inputIds, pixels);
+    inputIds.fill(-1_000_000); // valid during the call only
     expect(this.#model.numImages).toBeLessThanOrEqual(
       this.#given.maxEncodedImages + this.#given.maxCachedImages,
     );
-    this.duringStep();
-    return result;
+    return () => {
+      this.duringStep();
+      return result();
+    };
   }
 
   #checkBlocks({ finished, preempted, sequences }: StepPlan): void {

@@ -76,10 +76,10 @@ describe('step', () => {
     let nativeUs = 500;
     const model = modelExecutor();
     const executor: Executor = {
-      execute: (...step) => {
+      launch: (...step) => {
         clock += 10;
         nativeUs += 8;
-        return model.execute(...step);
+        return model.launch(...step);
       },
     };
     const core = coreOf({ now: () => clock, nativeUs: () => nativeUs, executor });
@@ -127,9 +127,9 @@ describe('step', () => {
     const model = new FakeModel(INFO);
     const forward = model.forward.bind(model);
     model.forward = (batch) => {
-      const logits = forward(batch);
+      const logits = forward(batch)();
       logits.row(0)[0] = NaN;
-      return logits;
+      return () => ({ ...logits, best: Int32Array.of(-1, logits.best?.[1] ?? -1) });
     };
     const core = coreOf({ executor: new ModelExecutor({ ...INFO, model }) });
     core.submit([submission(1), submission(2)]);
@@ -140,8 +140,8 @@ describe('step', () => {
   });
 
   it.each<[string, Executor]>([
-    ['its failure', { execute: () => Promise.reject(new Error('device lost')) }],
-    ['too few rows', { execute: () => ({ logits: { numRows: 0, row: () => new Float32Array(0) } }) }],
+    ['its failure', { launch: () => () => Promise.reject(new Error('device lost')) }],
+    ['too few rows', { launch: () => () => ({ logits: { numRows: 0, row: () => new Float32Array(0) } }) }],
   ])('throws when the executor gives %s', async (_, executor) => {
     const core = coreOf({ executor });
     core.submit([submission(1)]);
@@ -203,9 +203,9 @@ describe('run', () => {
     let steps = 0;
     const model = modelExecutor();
     const executor: Executor = {
-      execute: (...step) => {
+      launch: (...step) => {
         steps += 1;
-        return model.execute(...step);
+        return model.launch(...step);
       },
     };
     const core = coreOf({ executor });
@@ -240,7 +240,7 @@ describe('run', () => {
   });
 
   it('rejects with what a step throws', async () => {
-    const core = coreOf({ executor: { execute: () => Promise.reject(new Error('device lost')) } });
+    const core = coreOf({ executor: { launch: () => () => Promise.reject(new Error('device lost')) } });
     core.submit([submission(1)]);
     await expect(core.run(new AbortController().signal, () => undefined)).rejects.toThrow('device lost');
   });

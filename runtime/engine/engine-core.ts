@@ -5,7 +5,7 @@ import { fitProblem } from './admission.ts';
 import type { SamplingOperations } from './draw.ts';
 import type { EngineInfo, EngineLoad, StepDuration, StepOutput, Submission, TokenLogprob } from './engine.ts';
 import type { EngineTuning } from './engine-tuning.ts';
-import type { Executor, StepResult } from './executor.ts';
+import type { AwaitResult, Executor, StepResult } from './executor.ts';
 import { finishedSequence } from './finished-sequence.ts';
 import type { EndedSequence } from './finished-sequence.ts';
 import { maxCachedImages } from '../model/image-bytes.ts';
@@ -58,6 +58,8 @@ export class EngineCore {
   #outputs = 0;
   #stepUs = 0;
   readonly #clock: StepClock;
+  /** Launched while the step before it was under way. */
+  #underWay: StepUnderWay | undefined;
   #wake: (() => void) | undefined;
 
   constructor(options: EngineCoreOptions) {
@@ -141,11 +143,12 @@ export class EngineCore {
 
   /** Runs one step and reports it, also when it gave no token yet; undefined when there was nothing to run or to report. What it throws is fatal: the engine must not be used further. */
   async step(): Promise<StepOutput | undefined> {
-    const startUs = this.#options.now();
-    const step = this.#scheduler.schedule((decodes) => this.#pace.prefillTokens(decodes));
-    if (step === undefined) return this.#endings();
-    for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
-    const result = await this.#options.executor.execute(step.plan, step.inputIds, step.pixels);
+    const current = this.#underWay ?? this.#launch();
+    if (current === undefined) return this.#endings();
+    const { step } = current;
+    // The next step is on its way before this one's tokens are looked at: the device never waits for JavaScript.
+    this.#underWay = this.#mayRunAhead(step) ? this.#launch() : undefined;
+    const result = await current.result();
     const logprobs: TokenLogprobs = new Map();
     const choices = this.#choose(step, result, logprobs);
     const nowUs = this.#options.now();
@@ -159,6 +162,19 @@ export class EngineCore {
     this.#pace.observe({ ...work, images: step.plan.encodeImages.length, us: duration.us });
     const ended = this.#scheduler.takeEnded();
     return { ...this.#output(delivered, logprobs, ended, duration), prefillTokens: work.prefillTokens };
+  }
+
+  #launch(): StepUnderWay | undefined {
+    const startUs = this.#options.now();
+    const step = this.#scheduler.schedule((decodes) => this.#pace.prefillTokens(decodes));
+    if (step === undefined) return undefined;
+    for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
+    return { step, result: this.#options.executor.launch(step.plan, step.inputIds, step.pixels) };
+  }
+
+  /** The tokens that the step gives are those that the executor takes for them by itself. */
+  #mayRunAhead({ sampling }: ScheduledStep): boolean {
+    return this.#options.executor.runsAhead === true && sampling.every(takesLikeliest);
   }
 
   /**
@@ -279,6 +295,11 @@ function takesLikeliest({ sampling, logprobs, numGenerated }: Sequence): boolean
     logprobs === undefined &&
     (stopTokenIds.length === 0 || numGenerated >= minTokens)
   );
+}
+
+interface StepUnderWay {
+  readonly step: ScheduledStep;
+  readonly result: AwaitResult;
 }
 
 type TokenLogprobs = Map<Sequence, TokenLogprob>;

@@ -34,6 +34,7 @@ const PIXELS = new Map([[0, Uint8Array.of(1)]]);
 /** Writes down what it is asked for. */
 class RecordingModel implements Model {
   readonly vocabSize = 2;
+  readonly runsAhead = false;
   readonly calls: string[];
   readonly batches: Batch[] = [];
 
@@ -49,10 +50,10 @@ class RecordingModel implements Model {
     this.calls.push(`free ${String(image)}`);
   }
 
-  forward(batch: Batch): Logits | undefined {
+  forward(batch: Batch): (() => Logits) | undefined {
     this.calls.push(`forward ${String(batch.step)}`);
     this.batches.push(batch);
-    return LOGITS;
+    return () => LOGITS;
   }
 
   close(): void {
@@ -72,8 +73,8 @@ describe('ModelExecutor', () => {
         calls.push(`verify ${String(step)} ${String(planHash > 0)}`);
       },
     });
-    expect(await executor.execute(PLAN, IDS, PIXELS)).toEqual({ logits: LOGITS });
-    await executor.execute(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]));
+    expect(await executor.launch(PLAN, IDS, PIXELS)()).toEqual({ logits: LOGITS });
+    await executor.launch(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]))();
     expect(calls).toEqual([
       'publish 0',
       'encode 0 with pixels',
@@ -91,11 +92,11 @@ describe('ModelExecutor', () => {
   it('fails when a rank differs, or the model gives nothing', async () => {
     const verify = (): Promise<void> => Promise.reject(new Error('rank 1 differs'));
     const executor = new ModelExecutor({ ...OPTIONS, model: new RecordingModel(), verify });
-    await expect(executor.execute(PLAN, IDS, PIXELS)).rejects.toThrow('rank 1 differs');
+    await expect(executor.launch(PLAN, IDS, PIXELS)()).rejects.toThrow('rank 1 differs');
     const silent = new RecordingModel();
     silent.forward = () => undefined;
     const broken = new ModelExecutor({ ...OPTIONS, model: silent });
-    await expect(broken.execute(PLAN, IDS, PIXELS)).rejects.toThrow(/no logits on rank 0/);
+    await expect(broken.launch(PLAN, IDS, PIXELS)()).rejects.toThrow(/no logits on rank 0/);
   });
 });
 

@@ -12,16 +12,22 @@ export type StepResult =
   /** [L] tokens already chosen (the simulated engine). */
   | { readonly tokenIds: readonly number[] };
 
+/** Waits for what a step computed; called once, before the results of any later step. */
+export type AwaitResult = () => Promise<StepResult> | StepResult;
+
 export interface Executor {
+  /** A step can be launched before the result of the one before it is in: see placeholderOf. */
+  readonly runsAhead?: boolean;
   /**
-   * inputIds: [T] token ids of the plan's sequences one after the other; pixels: of plan.encodeImages, uint8 RGB. Plans come in order, one at a time.
-   * Whatever it throws is fatal to the engine.
+   * Begins a step. inputIds: [T] token ids of the plan's sequences one after the other, valid during the call; pixels: of plan.encodeImages, uint8 RGB. Plans come in
+   * order, one at a time, or two where the executor runs ahead. Whatever it or its result throws is fatal to the engine.
    */
-  execute(
-    plan: StepPlan,
-    inputIds: Int32Array,
-    pixels: ReadonlyMap<number, Uint8Array>,
-  ): Promise<StepResult> | StepResult;
+  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult;
+}
+
+/** Stands in inputIds for a token that is not known yet: the likeliest one of row `row` of the logits that the step before computes. */
+export function placeholderOf(row: number): number {
+  return -1 - row;
 }
 
 /** What only rank 0 has of a step. */
@@ -32,14 +38,14 @@ export interface StepInputs {
 
 /**
  * One step on one rank: applies the plan, drops and encodes images, runs the forward pass. Collective: every rank calls it with the same plans in the
- * same order, rank 0 with inputs, the others without. Returns the logits on rank 0, undefined elsewhere; throws PlanMismatch.
+ * same order, rank 0 with inputs, the others without. Returns what waits for the logits on rank 0, undefined elsewhere; throws PlanMismatch.
  */
 export function runStep(
   state: RankState,
   model: Model,
   plan: StepPlan,
   inputs: StepInputs | undefined,
-): Logits | undefined {
+): (() => Logits) | undefined {
   const batch = state.apply(plan);
   if (inputs !== undefined) batch.inputIds.set(inputs.inputIds);
   for (const image of plan.freeImages) model.freeImage(image);
@@ -65,16 +71,20 @@ export class ModelExecutor implements Executor {
     this.#state = new RankState(options);
   }
 
-  async execute(
-    plan: StepPlan,
-    inputIds: Int32Array,
-    pixels: ReadonlyMap<number, Uint8Array>,
-  ): Promise<StepResult> {
+  get runsAhead(): boolean {
+    return this.#options.model.runsAhead;
+  }
+
+  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
     this.#options.publish?.(plan);
     const logits = runStep(this.#state, this.#options.model, plan, { inputIds, pixels });
-    await this.#options.verify?.(plan.step, this.#state.planHash);
-    if (logits === undefined)
-      throw new Error(`step ${String(plan.step)}: the model gave no logits on rank 0`);
-    return { logits };
+    const { planHash } = this.#state;
+    return async () => {
+      const result = logits?.();
+      await this.#options.verify?.(plan.step, planHash);
+      if (result === undefined)
+        throw new Error(`step ${String(plan.step)}: the model gave no logits on rank 0`);
+      return { logits: result };
+    };
   }
 }

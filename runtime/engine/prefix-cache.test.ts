@@ -27,9 +27,8 @@ class Bench {
     this.cache.adopt(sequence, this.cache.find(sequence));
     this.blocks.grow(sequence.blockTable, sequence.numTokens);
     for (const stop of stops) {
-      const from = Math.floor(sequence.numComputed / 4);
       sequence.numComputed = Math.max(stop, sequence.numComputed);
-      this.cache.publish(sequence, from);
+      this.cache.publish(sequence);
     }
     return sequence;
   }
@@ -73,7 +72,7 @@ describe('PrefixCache', () => {
     const sequence = bench.computed();
     for (const token of [5, 6, 7]) sequence.append(token);
     sequence.numComputed = 13;
-    bench.cache.publish(sequence, 2);
+    bench.cache.publish(sequence);
     const next = Uint32Array.from([...promptOf(11), 5, 6, 7, 8]);
     expect(bench.found({ tokenIds: next })).toBe(12);
     expect(bench.found({ tokenIds: next.fill(9, 11, 12) })).toBe(8);
@@ -95,13 +94,27 @@ describe('PrefixCache', () => {
     expect(bench.found(later)).toBe(tokens);
   });
 
+  it('publishes a block once the token under way in it is known', () => {
+    const bench = new Bench();
+    const sequence = bench.computed();
+    sequence.numPending = 1;
+    sequence.numComputed = 12; // with a token that nobody knows yet
+    bench.cache.publish(sequence);
+    const next = Uint32Array.from([...promptOf(11), 5, 6]);
+    expect(bench.found({ tokenIds: next })).toBe(8);
+    sequence.numPending = 0;
+    sequence.append(5);
+    bench.cache.publish(sequence);
+    expect(bench.found({ tokenIds: next })).toBe(12);
+  });
+
   it('keeps one of two blocks with the same content', () => {
     const bench = new Bench();
     const [a, b] = [bench.sequence(), bench.sequence()];
     for (const sequence of [a, b]) {
       bench.blocks.grow(sequence.blockTable, 11);
       sequence.numComputed = 11;
-      bench.cache.publish(sequence, 0);
+      bench.cache.publish(sequence);
     }
     bench.blocks.release(b.blockTable);
     bench.blocks.checkInvariants([a.blockTable]);

@@ -101,21 +101,27 @@ export class PrefixCache {
   adopt(sequence: Sequence, hit: PrefixHit): void {
     for (const block of hit.blocks) this.#blocks.share(sequence.blockTable, block);
     sequence.numComputed = hit.tokens;
+    sequence.numShared = hit.blocks.length;
     if (sequence.knownToRanks) return; // preempted before: it was counted when it started first
     sequence.cachedTokens = hit.tokens;
     this.#promptTokens += sequence.promptLength;
     this.#hitTokens += hit.tokens;
   }
 
-  /** Lets others find the blocks that the sequence has filled since it had `from` full ones. Call when the step that fills them is planned: plans run in order. */
-  publish(sequence: Sequence, from: number): void {
+  /**
+   * Lets others find the blocks that the sequence has filled with tokens that are known. Call when the step that fills them is planned, plans run in order, and when a
+   * token has come that was under way then.
+   */
+  publish(sequence: Sequence): void {
     if (!this.#enabled) return;
-    const end = Math.floor(sequence.numComputed / this.#blocks.blockSize);
-    if (end <= from) return;
+    const known = Math.min(sequence.numComputed, sequence.numTokens);
+    const end = Math.floor(known / this.#blocks.blockSize);
+    if (end <= sequence.numShared) return;
     const hashes = this.#hashes(sequence);
-    for (let index = from; index < end; index += 1) {
+    for (let index = sequence.numShared; index < end; index += 1) {
       this.#blocks.setHash(sequence.blockTable[index] ?? -1, hashes[index] ?? '');
     }
+    sequence.numShared = end;
   }
 
   /**

@@ -1,5 +1,6 @@
 // A step as the scheduler hands it over: the plan for every rank, and what only rank 0 needs beside it.
 
+import { placeholderOf } from './executor.ts';
 import { ReusedInt32Array } from './reused-arrays.ts';
 import type { Sequence } from './sequence.ts';
 import type { StepWork } from './step-cost.ts';
@@ -39,9 +40,9 @@ export function buildStep(
   for (const [sequence, count] of chosen) {
     const start = sequence.numComputed;
     const end = start + count;
-    const wantsLogits = end === sequence.numTokens;
+    const wantsLogits = end === sequence.numExpected;
     const newBlocks = sequence.blockTable.slice(sequence.numPublishedBlocks);
-    sequence.copyTokens(start, end, inputIds, row);
+    sequence.copyTokens(start, end, inputIds, row, placeholderOf(sequence.pendingRow));
     imageRows.push(...rowsOf(sequence, start, end, row));
     scheduled.push({ handle: sequence.handle, numComputed: start, numTokens: count, newBlocks, wantsLogits });
     if (wantsLogits) sampling.push(sequence);

@@ -133,6 +133,7 @@ export class Scheduler {
     const delivered: { sequence: Sequence; tokenId: number }[] = [];
     for (const [index, sequence] of step.sampling.entries()) {
       const choice = choices[index];
+      sequence.numPending -= 1;
       if (choice === undefined || sequence.state === 'finished') continue;
       if ('error' in choice) {
         this.end(sequence, 'error', undefined, choice.error);
@@ -143,6 +144,7 @@ export class Scheduler {
         continue;
       }
       sequence.append(choice.tokenId);
+      if (sequence.state === 'running') this.#prefixes.publish(sequence);
       this.#waiting.answered(sequence);
       delivered.push({ sequence, tokenId: choice.tokenId });
       if (isFull(sequence, this.#limits.maxModelLength)) this.end(sequence, 'length');
@@ -157,13 +159,23 @@ export class Scheduler {
 
   #numDecodes(): number {
     let decodes = 0;
-    for (const { numUncomputed } of this.#running) if (numUncomputed === 1) decodes += 1;
+    for (const sequence of this.#running)
+      if (sequence.numUncomputed === 1 && !this.#willEnd(sequence)) decodes += 1;
     return decodes;
+  }
+
+  /** The token under way is its last, whichever it is. */
+  #willEnd(sequence: Sequence): boolean {
+    const { numPending, numGenerated, numExpected, sampling } = sequence;
+    return (
+      numPending > 0 &&
+      (numGenerated + numPending >= sampling.maxTokens || numExpected >= this.#limits.maxModelLength)
+    );
   }
 
   /** Decodes first, then prefills, the best-ranked of each first. */
   #chooseRunning(draft: StepDraft): void {
-    const ranked = [...this.#running].sort(byRank);
+    const ranked = [...this.#running].filter((sequence) => !this.#willEnd(sequence)).sort(byRank);
     const decodes = ranked.filter((sequence) => sequence.numUncomputed === 1);
     const prefills = ranked.filter((sequence) => sequence.numUncomputed > 1);
     for (const sequence of [...decodes, ...prefills]) {
@@ -179,6 +191,8 @@ export class Scheduler {
     const wanted = sequence.numComputed + Math.min(sequence.numUncomputed, draft.budget);
     let room = this.#blocks.grow(sequence.blockTable, wanted);
     while (room <= sequence.numComputed) {
+      // Blocks are on their way back: nobody needs to start over for them.
+      if ([...this.#running].some((other) => this.#willEnd(other))) return 0;
       const victim = [...this.#running].sort(byRank).at(-1) ?? sequence;
       if (victim === sequence && this.#running.size === 1) {
         const message = `the KV cache holds ${String(this.#limits.kvBlocks * this.#limits.blockSize)} tokens: too few for this sequence to go on after ${String(sequence.numTokens)}`;
@@ -236,7 +250,7 @@ export class Scheduler {
   }
 
   #missingBlocks(sequence: Sequence): number {
-    return Math.max(0, this.#blocks.blocksFor(sequence.numTokens) - sequence.blockTable.length);
+    return Math.max(0, this.#blocks.blocksFor(sequence.numExpected) - sequence.blockTable.length);
   }
 
   #preempt(victim: Sequence, draft: StepDraft): void {
@@ -252,6 +266,7 @@ export class Scheduler {
   #release(sequence: Sequence): void {
     this.#blocks.release(sequence.blockTable);
     sequence.numPublishedBlocks = 0;
+    sequence.numShared = 0;
     releaseImages(this.#images, sequence, Infinity);
   }
 
@@ -266,6 +281,10 @@ export class Scheduler {
     };
     const step = buildStep(chosen, changes, this.#inputIds);
     for (const [sequence, count] of chosen) this.#advance(sequence, sequence.numComputed + count);
+    for (const [row, sequence] of step.sampling.entries()) {
+      sequence.numPending += 1;
+      sequence.pendingRow = row;
+    }
     this.#finished = [];
     this.#preempted = [];
     this.#step += 1;
@@ -273,12 +292,11 @@ export class Scheduler {
   }
 
   #advance(sequence: Sequence, end: number): void {
-    const fullBefore = Math.floor(sequence.numComputed / this.#limits.blockSize);
     sequence.numComputed = end;
     sequence.knownToRanks = true;
     sequence.numPublishedBlocks = sequence.blockTable.length;
     releaseImages(this.#images, sequence, end);
-    this.#prefixes.publish(sequence, fullBefore);
+    this.#prefixes.publish(sequence);
   }
 }
 

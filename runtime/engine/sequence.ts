@@ -32,12 +32,18 @@ export class Sequence {
   state: SequenceState = 'waiting';
   /** Waited too long: starts as one of the highest priority, and then goes before any that did not. */
   promoted = false;
+  /** Tokens that steps under way will add: known to have come, not which. */
+  numPending = 0;
+  /** The row of the newest such step's logits that the last of them comes from. */
+  pendingRow = 0;
   /** The step since which it waits. */
   waitingSince = 0;
   /** Leading tokens whose keys and values are in the cache, those of the step under way included. */
   numComputed = 0;
   /** Of the prompt, found in the prefix cache when it was first scheduled. */
   cachedTokens = 0;
+  /** Leading blocks that were published to the prefix cache. */
+  numShared = 0;
   /** Content hashes of the blocks that its tokens fill; prefix-cache.ts extends it as tokens come. */
   readonly blockHashes: string[] = [];
   /** Leading blocks that the prefix cache had when it was last asked while the sequence waited. */
@@ -85,9 +91,14 @@ export class Sequence {
     return this.#numTokens - this.promptLength;
   }
 
-  /** Tokens still to compute; 1 for a sequence that decodes, 0 while its next token is not known yet. */
+  /** Those and the ones under way. */
+  get numExpected(): number {
+    return this.#numTokens + this.numPending;
+  }
+
+  /** Tokens still to compute, those under way included; 1 for a sequence that decodes. */
   get numUncomputed(): number {
-    return this.#numTokens - this.numComputed;
+    return this.numExpected - this.numComputed;
   }
 
   /** [numTokens], a view that is valid until the next append. */
@@ -95,11 +106,12 @@ export class Sequence {
     return this.#tokens.subarray(0, this.#numTokens);
   }
 
-  /** Tokens [start, end) into `into` from `at` on. */
-  copyTokens(start: number, end: number, into: Int32Array, at: number): void {
-    if (end > this.#numTokens)
+  /** Tokens [start, end) into `into` from `at` on; `pending` for the one that is under way. */
+  copyTokens(start: number, end: number, into: Int32Array, at: number, pending: number): void {
+    if (end > this.numExpected)
       throw new RangeError(`sequence ${String(this.handle)} has no token ${String(end - 1)}`);
-    for (let index = start; index < end; index += 1) into[at + index - start] = this.#tokens[index]!;
+    for (let index = start; index < end; index += 1)
+      into[at + index - start] = index < this.#numTokens ? this.#tokens[index]! : pending;
   }
 
   append(tokenId: number): void {

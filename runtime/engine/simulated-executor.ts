@@ -1,7 +1,7 @@
 // Executes plans by taking time instead of computing. The tokens are a hash of the sequence so far, so equal requests get equal answers
 // at any batch composition, as with the model.
 
-import type { Executor, StepResult } from './executor.ts';
+import type { AwaitResult, Executor, StepResult } from './executor.ts';
 import { mix } from './seeded-random.ts';
 import type { Simulation } from './simulation.ts';
 import type { ScheduledSequence, StepPlan } from './step-plan.ts';
@@ -37,7 +37,12 @@ export class SimulatedExecutor implements Executor {
     this.#options = options;
   }
 
-  async execute(plan: StepPlan, inputIds: Int32Array): Promise<StepResult> {
+  launch(plan: StepPlan, inputIds: Int32Array): AwaitResult {
+    const result = this.#execute(plan, inputIds);
+    return () => result;
+  }
+
+  async #execute(plan: StepPlan, inputIds: Int32Array): Promise<StepResult> {
     const { simulation, signal } = this.#options;
     if (this.#steps === simulation.failAfterSteps) {
       throw new Error(`simulated failure after ${String(this.#steps)} steps`);

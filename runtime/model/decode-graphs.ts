@@ -37,7 +37,7 @@ export interface DecodeGraphOptions {
   readonly spareBlock: number;
 }
 
-/** logits [size, tp * ceil(V / tp)] and their argmax [1, size]. */
+/** logits [size, tp * ceil(V / tp)] and their argmax [size, 1]. */
 export type DecodeResults = readonly [logits: Tensor, best: Tensor];
 
 export class DecodeGraphs {

@@ -23,6 +23,8 @@ export interface InternVLOptions {
   readonly worldSize: number;
   readonly dtype: WeightDType;
   readonly kvCache: Omit<KvCacheOptions, 'spareBlock'>;
+  /** Rows of logits of a step, at most, when steps may be begun before the tokens of the last are known: where calls return before their work is done. */
+  readonly runsAhead?: { readonly maxSequences: number } | undefined;
   /** Most sequences of a step, when decode steps are to be recorded once and launched as one. The device must be able to, and the model whole. */
   readonly decodeGraphs?: { readonly maxSequences: number } | undefined;
   /** Called once per layer. */
@@ -46,14 +48,19 @@ export class InternVL implements Model {
   readonly #language: LlamaDecoder;
   /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
   readonly #images = new Map<number, Tensor>();
-  readonly #logits: StepLogits;
+  readonly runsAhead: boolean;
+  /** Of two steps in turn: one's are looked at while the next is under way. */
+  readonly #logits: readonly [StepLogits, StepLogits];
+  #step = 0;
+  /** int32 [n, 1] the likeliest token of each row of the last step's logits, where steps run ahead of those who ask. */
+  #last: Tensor | undefined;
   readonly #graphs: DecodeGraphs | undefined;
   /** Where the arena stood before the last step, whose logits lie in it. */
   #before: number | undefined;
 
   /** Takes over the weights: close() frees them. */
   constructor(native: Native, config: ModelConfig, weights: Weights, options: InternVLOptions) {
-    const { rank, worldSize, dtype, kvCache, decodeGraphs, progress, taps } = options;
+    const { rank, worldSize, dtype, kvCache, runsAhead, decodeGraphs, progress, taps } = options;
     this.#context = { native, dtype, rank, worldSize, progress, taps };
     this.#config = config;
     this.#weights = weights;
@@ -65,7 +72,9 @@ export class InternVL implements Model {
     this.#projector = new Projector(this.#context, config, weights);
     const vocab = localVocab(config, worldSize);
     this.#language = new LlamaDecoder(this.#context, config.llm, vocab, weights, this.#cache);
-    this.#logits = new StepLogits(native, this.vocabSize);
+    this.#logits = [new StepLogits(native, this.vocabSize), new StepLogits(native, this.vocabSize)];
+    this.runsAhead = runsAhead !== undefined;
+    if (runsAhead) this.#last = native.allocate('int32', [runsAhead.maxSequences, 1]);
     if (decodeGraphs) {
       const sizes = { ...kvCache, ...decodeGraphs, spareBlock: kvCache.blocks };
       this.#graphs = new DecodeGraphs(native, sizes, (indices) => this.#decodeStep(indices));
@@ -105,19 +114,24 @@ export class InternVL implements Model {
     this.#context.native.free(kept);
   }
 
-  forward(batch: Batch): Logits | undefined {
+  forward(batch: Batch): (() => Logits) | undefined {
     const { native, rank } = this.#context;
     native.broadcast(batch.inputIds, 0);
     this.#endStep();
     this.#before = native.mark();
     const results = this.#graphs && isDecode(batch) ? this.#graphs.run(batch) : this.#compute(batch);
     if (rank > 0) return undefined;
-    return results ? this.#logits.take(...results, batch.logitRows.length) : this.#logits.none();
+    this.#step += 1;
+    const logits = this.#logits[this.#step % 2 === 0 ? 0 : 1];
+    if (results) logits.take(...results, batch.logitRows.length);
+    else logits.takeNone();
+    return () => logits.wait();
   }
 
   close(): void {
     this.#endStep();
     this.#graphs?.free();
+    if (this.#last !== undefined) this.#context.native.free(this.#last);
     for (const image of this.#images.keys()) this.freeImage(image);
     this.#cache.free();
     this.#weights.free();
@@ -133,7 +147,7 @@ export class InternVL implements Model {
   #compute(batch: Batch): DecodeResults | undefined {
     const { native, taps } = this.#context;
     const indices = batchIndices(native, batch);
-    const x = this.#language.embed(indices.inputIds); // [T, H]
+    const x = this.#embed(indices); // [T, H]
     this.#mergeImages(x, batch);
     taps?.('merged', x);
     const hidden = this.#language.decode(x, indices); // [L, H]
@@ -142,14 +156,22 @@ export class InternVL implements Model {
 
   /** One token of each sequence, none of a picture, every row's logits wanted. */
   #decodeStep(indices: BatchIndices): DecodeResults {
-    const x = this.#language.embed(indices.inputIds); // [S, H]
-    return this.#choose(this.#language.decode(x, indices)); // [S, H]
+    return this.#choose(this.#language.decode(this.#embed(indices), indices)); // [S, H]
   }
 
-  /** Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and their argmax [1, L]; the padding of the vocabulary stands at the end of each row. */
+  /** Of ids and of the last step's choices that stand for some of them -> [T, H] */
+  #embed({ inputIds }: BatchIndices): Tensor {
+    if (this.#last !== undefined) this.#context.native.resolveIds(inputIds, this.#last);
+    return this.#language.embed(inputIds);
+  }
+
+  /** Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and their argmax [L, 1]; the padding of the vocabulary stands at the end of each row. */
   #choose(hidden: Tensor): DecodeResults {
+    const { native } = this.#context;
     const logits = this.#language.logits(hidden);
-    return [logits, this.#context.native.argmax(logits, this.vocabSize)];
+    const best = native.argmax(logits, this.vocabSize);
+    if (this.#last !== undefined) native.copyRows(this.#last, 0, best, 0, native.shape(best)[0] ?? 0);
+    return [logits, best];
   }
 
   /** Overwrites the rows of image tokens in x [T, H]. */

@@ -2,37 +2,41 @@
 
 import type { Logits } from '../engine/batch.ts';
 import { ReusedInt32Array } from '../engine/reused-arrays.ts';
-import type { Native, Tensor } from '../native/index.ts';
+import type { Native, Reading, Tensor } from '../native/index.ts';
 
-/** One object for all steps: each step's logits take the place of the last one's. */
+/** Taken again for a later step once nobody needs this one's. */
 export class StepLogits implements Logits {
   readonly #native: Native;
   readonly #row: Float32Array<ArrayBuffer>; // [vocabSize]
   readonly #bestIds = new ReusedInt32Array();
   #logits: Tensor | undefined;
-  best: Int32Array;
+  #reading: Reading | undefined;
+  best: Int32Array = this.#bestIds.of(0);
   numRows = 0;
 
   constructor(native: Native, vocabSize: number) {
     this.#native = native;
     this.#row = new Float32Array(vocabSize);
-    this.best = this.#bestIds.of(0);
   }
 
-  /** logits [>= numRows, >= vocabSize] that live until the next step, and their argmax [1, >= numRows]. Waits for them. */
-  take(logits: Tensor, argmax: Tensor, numRows: number): this {
+  /** logits [>= numRows, >= vocabSize] that live until the next step, and their argmax [>= numRows, 1], which is on its way from now on. */
+  take(logits: Tensor, argmax: Tensor, numRows: number): void {
     this.#logits = logits;
     this.numRows = numRows;
-    this.best = this.#bestIds.of(numRows);
-    this.#native.readIndices(argmax, this.best);
-    return this;
+    this.#reading = this.#native.startRead(argmax);
   }
 
   /** Of a step whose logits nobody wants. */
-  none(): this {
+  takeNone(): void {
     this.#logits = undefined;
     this.numRows = 0;
-    this.best = this.#bestIds.of(0);
+  }
+
+  /** Until `best` is there. */
+  wait(): this {
+    this.best = this.#bestIds.of(this.numRows);
+    if (this.#reading !== undefined) this.#native.finishRead(this.#reading, this.best);
+    this.#reading = undefined;
     return this;
   }
 

@@ -16,7 +16,7 @@ function argmax(rows: readonly (readonly number[])[], columns = rows[0]!.length)
 
 function argmaxOf(logits: Tensor, columns: number): number[] {
   const ids = new Int32Array(ops.shape(logits)[0]!).fill(77);
-  ops.readIndices(ops.argmax(logits, columns), ids);
+  ops.finishRead(ops.startRead(ops.argmax(logits, columns)), ids);
   return [...ids];
 }
 
@@ -72,13 +72,47 @@ describe('argmax', () => {
     const x = ops.scratch('float32', 2, 3);
     expect(() => ops.argmax(x, 4)).toThrow(/^argmax: columns 4 are more than logits/);
     expect(() => ops.argmax(ops.scratch('bfloat16', 2, 3), 3)).toThrow(TypeError);
-    expect(ops.shape(ops.argmax(ops.scratch('float32', 0, 3), 3))).toEqual([1, 0]);
-    const ids = ops.argmax(x, 3);
-    expect(() => ops.readIndices(ids, new Int32Array(3))).toThrow(
-      /^readIndices: into takes 3 values, more than x int32 \[1, 2\] has$/,
-    );
-    expect(() => ops.readIndices(x, new Int32Array(6))).toThrow(TypeError);
+    expect(ops.shape(ops.argmax(ops.scratch('float32', 0, 3), 3))).toEqual([0, 1]);
     expect(argmax([[1]], 0)).toEqual([-1]);
+  });
+});
+
+describe('startRead', () => {
+  it('reads what stood there when it was called', () => {
+    const x = ops.indices(Int32Array.of(3, 4, 5));
+    const first = ops.startRead(x);
+    ops.write(x, 0, new Uint8Array(Int32Array.of(7).buffer));
+    const second = ops.startRead(x);
+    ops.release(0);
+    const [all, some] = [new Int32Array(3), new Int32Array(2)];
+    ops.finishRead(second, all);
+    ops.finishRead(first, some);
+    expect([...all]).toEqual([7, 4, 5]);
+    expect([...some]).toEqual([3, 4]);
+  });
+
+  it('refuses readings that do not fit, are finished, or pile up', () => {
+    const x = ops.indices(Int32Array.of(3, 4));
+    const reading = ops.startRead(x);
+    expect(() => ops.finishRead(reading, new Int32Array(3))).toThrow(
+      /^finishRead: into takes 3 values, more than the 2 that were read$/,
+    );
+    ops.finishRead(reading, new Int32Array(0));
+    expect(() => ops.finishRead(reading, new Int32Array(1))).toThrow(/^finishRead: reading was finished/);
+    expect(() => ops.startRead(ops.scratch('float32', 1, 2))).toThrow(TypeError);
+    const readings = Array.from({ length: 64 }, () => ops.startRead(x));
+    expect(() => ops.startRead(x)).toThrow(/^startRead: there are 64 readings already/);
+    for (const each of readings) ops.finishRead(each, new Int32Array(2));
+  });
+});
+
+describe('resolveIds', () => {
+  it('puts the last choices in place of their placeholders', () => {
+    const last = ops.argmax(tensor('float32', [3, 4], [0, 1, 0, 0, 0, 0, 0, 9, 5, 0, 0, 0]), 4); // 1, 3, 0
+    const ids = ops.indices(Int32Array.of(-2, 17, -1, -3, 0, -4));
+    ops.resolveIds(ids, last);
+    expect([...ops.readFloat32(ids)]).toEqual([3, 17, 1, 0, 0, -4]);
+    expect(() => ops.resolveIds(ids, ids)).toThrow(/^resolveIds: last must be \[rows, 1\]/);
   });
 });
 

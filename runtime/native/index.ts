@@ -26,6 +26,9 @@ export interface DeviceInfo {
   readonly graphs: boolean;
 }
 
+/** Values on their way. */
+export type Reading = number & { readonly __reading: unique symbol };
+
 /** Recorded calls. */
 export type Graph = number & { readonly __graph: unique symbol };
 
@@ -65,8 +68,10 @@ export interface Native {
   readFloat32(tensor: Tensor): Float32Array;
   /** The beginning of a row of a float32 matrix: as many values as `into` takes. */
   readRow(x: Tensor, row: number, into: Float32Array): void;
-  /** The first values of an int32 matrix: as many as `into` takes. */
-  readIndices(x: Tensor, into: Int32Array): void;
+  /** Begins to read the values that an int32 matrix has now; what comes after does not change them, and need not wait. */
+  startRead(x: Tensor): Reading;
+  /** Waits for them: as many of the first as `into` takes. */
+  finishRead(reading: Reading, into: Int32Array): void;
   /** arenaPeak: the most that was ever used of the arena. */
   memoryBytes(): { persistent: number; arenaUsed: number; arenaPeak: number; arenaReserved: number };
 
@@ -147,7 +152,9 @@ export interface Native {
   copyRows(dst: Tensor, dstRow: number, src: Tensor, srcRow: number, count: number): void;
   /** Rows of x by index [1, n] -> [n, H]. */
   gatherRows(x: Tensor, rows: Tensor): Tensor;
-  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values -> int32 [1, L]; -1 when one is NaN or Infinity, or all are -Infinity. */
+  /** ids int32 [1, T], in place: -1 - i becomes element i of last int32 [n, 1], where there is one. */
+  resolveIds(ids: Tensor, last: Tensor): void;
+  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values -> int32 [L, 1]; -1 when one is NaN or Infinity, or all are -Infinity. */
   argmax(logits: Tensor, columns: number): Tensor;
   /**
    * Draws from softmax(logits / temperature) cut to the tokens whose logit is at least the topK-th largest (0: all), then to the fewest most

@@ -11,17 +11,22 @@ export interface FakeModelOptions {
   readonly vocabSize: number;
   readonly blockSize: number;
   readonly kvBlocks: number;
+  readonly runsAhead?: boolean;
 }
 
 /** The Model contract over one number a slot. */
 export class FakeModel implements Model {
   readonly vocabSize: number;
+  readonly runsAhead: boolean;
   readonly #blockSize: number;
+  /** Of the last forward pass. */
+  #lastRows: readonly Float32Array[] = [];
   readonly #cache: Int32Array; // [kvBlocks * blockSize]
   readonly #images = new Map<number, number>();
 
-  constructor({ vocabSize, blockSize, kvBlocks }: FakeModelOptions) {
+  constructor({ vocabSize, blockSize, kvBlocks, runsAhead = false }: FakeModelOptions) {
     this.vocabSize = vocabSize;
+    this.runsAhead = runsAhead;
     this.#blockSize = blockSize;
     this.#cache = new Int32Array(kvBlocks * blockSize);
   }
@@ -40,8 +45,8 @@ export class FakeModel implements Model {
     if (!this.#images.delete(image)) throw new Error(`image ${String(image)} is freed but not held`);
   }
 
-  forward(batch: Batch): Logits {
-    const values = Int32Array.from(batch.inputIds); // [T]
+  forward(batch: Batch): () => Logits {
+    const values = Int32Array.from(batch.inputIds, (id) => (id < 0 ? this.#last(-1 - id) : id)); // [T]
     for (const { image, sourceRow, targetRow, count } of batch.imageRows) {
       const content = this.#images.get(image);
       if (content === undefined) throw new Error(`image ${String(image)} is not held`);
@@ -58,14 +63,30 @@ export class FakeModel implements Model {
         throw new Error('the last position is not the context length');
       logits.set(fakeLogits(context, this.vocabSize), index * this.vocabSize);
     }
-    return {
-      numRows: batch.logitRows.length,
-      row: (index) => logits.subarray(index * this.vocabSize, (index + 1) * this.vocabSize),
-    };
+    const rows = Array.from(batch.logitRows, (_, index) =>
+      logits.subarray(index * this.vocabSize, (index + 1) * this.vocabSize),
+    );
+    this.#lastRows = rows;
+    const best = Int32Array.from(rows, (row) => row.indexOf(Math.max(...row)));
+    return () => ({
+      numRows: rows.length,
+      best,
+      row: (index) => {
+        if (this.#lastRows !== rows) throw new Error('rows of a step that another has followed');
+        return rows[index] ?? new Float32Array(0);
+      },
+    });
   }
 
   close(): void {
     this.#images.clear();
+  }
+
+  /** The likeliest token of a row of the last pass. */
+  #last(row: number): number {
+    const logits = this.#lastRows[row];
+    if (!this.runsAhead || logits === undefined) throw new Error(`a placeholder for row ${String(row)}`);
+    return logits.indexOf(Math.max(...logits));
   }
 
   #context(batch: Batch, sequence: number): number[] {

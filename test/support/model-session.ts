@@ -57,7 +57,7 @@ export class ModelSession {
   step(parts: readonly BatchPart[]): Float32Array[] | undefined {
     for (const { sequence, count } of parts) this.#reserve(sequence, sequence.computed + count);
     const batch = makeBatch(this.#step++, parts, BLOCK_SIZE);
-    const logits = this.#model.forward(batch);
+    const logits = this.#model.forward(batch)?.();
     for (const { sequence, count } of parts) sequence.computed += count;
     if (logits === undefined) return undefined;
     return Array.from(batch.logitRows, (_, row) => logits.row(row).slice());

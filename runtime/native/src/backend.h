@@ -66,6 +66,14 @@ class RecordedWork {
   virtual void Launch() = 0;
 };
 
+/// Bytes on their way from a device to the host, as they were when the copy was asked for.
+class PendingDownload {
+ public:
+  virtual ~PendingDownload() = default;
+  /// Waits for them. Valid as long as this lives.
+  virtual const void* Wait() = 0;
+};
+
 /// Calls of one backend come from one thread, in order, and may return before the work is done: work is done
 /// in the order of the calls, and Download waits for it. Tensors hold float32 or bfloat16 unless said
 /// otherwise; results have been made by the caller and do not overlap operands. What is rounded where is said
@@ -85,6 +93,8 @@ class Backend {
   virtual void Upload(void* to, const void* host, size_t bytes) = 0;
   /// Waits until everything before it is done.
   virtual void Download(void* host, const void* from, size_t bytes) = 0;
+  /// Returns at once.
+  virtual std::unique_ptr<PendingDownload> StartDownload(const void* from, size_t bytes);
   /// Within the device; the ranges may overlap.
   virtual void Move(void* to, const void* from, size_t bytes) = 0;
   /// Rows of which the device has one every `step` bytes; the host has them one after the other.
@@ -118,7 +128,9 @@ class Backend {
   virtual void AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale) = 0;
   /// rows int32 [1, n]; any dtype.
   virtual void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) = 0;
-  /// logits float32 [L, >= columns] -> ids int32 [1, L]
+  /// ids int32 [1, T], in place: -1 - i becomes element i of last int32 [n, 1]; others stay.
+  virtual void ResolveIds(const Tensor& ids, const Tensor& last) = 0;
+  /// logits float32 [L, >= columns] -> ids int32 [L, 1]
   virtual void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) = 0;
 
   // --- vision

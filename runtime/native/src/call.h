@@ -32,6 +32,7 @@ struct Environment {
   std::unique_ptr<Backend> backend;  // the CPU until useDevice
   TensorTable tensors;
   Recordings recordings;
+  Readings readings;
   std::unique_ptr<CheckpointFiles> files;
   std::unique_ptr<Collective> collective;  // null: no group, or world size 1
   int64_t nanoseconds = 0;                 // spent inside the functions so far

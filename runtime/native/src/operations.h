@@ -24,7 +24,8 @@ Napi::Value DTypeOf(const Call& call);
 Napi::Value Write(const Call& call);
 Napi::Value ReadFloat32(const Call& call);
 Napi::Value ReadRow(const Call& call);
-Napi::Value ReadIndices(const Call& call);
+Napi::Value StartRead(const Call& call);
+Napi::Value FinishRead(const Call& call);
 Napi::Value MemoryBytes(const Call& call);
 
 // recorded work
@@ -61,6 +62,7 @@ Napi::Value SiluMul(const Call& call);
 Napi::Value AddScaled(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
+Napi::Value ResolveIds(const Call& call);
 Napi::Value Argmax(const Call& call);
 Napi::Value DrawToken(const Call& call);
 Napi::Value LogSumExp(const Call& call);

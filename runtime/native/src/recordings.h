@@ -1,6 +1,7 @@
-// Work that JavaScript recorded, by number.
+// What JavaScript has begun and will come back for, by number: recorded work, and values to read.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,6 +23,17 @@ struct Recording {
 struct Recordings {
   std::optional<Arena::Position> open;  // where the recording under way began
   std::map<int64_t, Recording> done;
+  int64_t next = 1;  // never reused
+};
+
+/// int32 values on their way to JavaScript.
+struct Reading {
+  std::unique_ptr<PendingDownload> download;
+  size_t count = 0;
+};
+
+struct Readings {
+  std::map<int64_t, Reading> pending;
   int64_t next = 1;  // never reused
 };
 

@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
   void SiluMul(const Tensor& gate_up, const Tensor& out) override;
   void AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale) override;
   void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) override;
+  void ResolveIds(const Tensor& ids, const Tensor& last) override;
   void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) override;
 
   void Patchify(std::span<const uint8_t> pixels, int64_t size, int64_t patch,

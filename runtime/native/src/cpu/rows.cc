@@ -27,4 +27,11 @@ void CpuBackend::GatherRows(const Tensor& x, const Tensor& rows, const Tensor& o
   }
 }
 
+void CpuBackend::ResolveIds(const Tensor& ids, const Tensor& last) {
+  for (int64_t i = 0; i < ids.elements(); ++i) {
+    int32_t& id = ids.as<int32_t>()[i];
+    if (id < 0 && -1 - int64_t{id} < last.rows()) id = last.as<int32_t>()[-1 - int64_t{id}];
+  }
+}
+
 }  // namespace internvl

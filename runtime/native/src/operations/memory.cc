@@ -158,12 +158,35 @@ Napi::Value ReadRow(const Call& call) {
   return call.env().Undefined();
 }
 
-Napi::Value ReadIndices(const Call& call) {
+namespace {
+
+/// One for each step under way: more are readings that nobody finished.
+constexpr size_t kMostReadings = 64;
+
+}  // namespace
+
+Napi::Value StartRead(const Call& call) {
   const Tensor x = call.MatrixOf(0, "x", DType::kInt32);
+  Readings& readings = call.environment.readings;
+  REQUIRE(call, readings.pending.size() < kMostReadings,
+          "there are " + std::to_string(kMostReadings) + " readings already: finish them");
+  readings.pending.emplace(readings.next,
+                           Reading{call.backend().StartDownload(x.data, static_cast<size_t>(x.bytes())),
+                                   static_cast<size_t>(x.elements())});
+  return Napi::Number::New(call.env(), static_cast<double>(readings.next++));
+}
+
+Napi::Value FinishRead(const Call& call) {
+  Readings& readings = call.environment.readings;
+  const auto found = readings.pending.find(call.Integer(0, "reading", 0));
+  REQUIRE(call, found != readings.pending.end(), "reading was finished, or never was one");
   const auto into = call.Int32s(1, "into");
-  REQUIRE(call, static_cast<int64_t>(into.size()) <= x.elements(),
-          "into takes " + std::to_string(into.size()) + " values, more than x " + Describe(x) + " has");
-  call.backend().Download(into.data(), x.data, into.size_bytes());
+  REQUIRE(call, into.size() <= found->second.count,
+          "into takes " + std::to_string(into.size()) + " values, more than the " +
+              std::to_string(found->second.count) + " that were read");
+  const Reading reading = std::move(found->second);
+  readings.pending.erase(found);
+  if (!into.empty()) std::memcpy(into.data(), reading.download->Wait(), into.size_bytes());
   return call.env().Undefined();
 }
 

@@ -44,12 +44,19 @@ Napi::Value GatherRows(const Call& call) {
   return out.handle;
 }
 
+Napi::Value ResolveIds(const Call& call) {
+  const Tensor ids = call.MatrixOf(0, "ids", DType::kInt32, 1, -1);
+  const Tensor last = call.MatrixOf(1, "last", DType::kInt32, -1, 1);
+  call.backend().ResolveIds(ids, last);
+  return call.env().Undefined();
+}
+
 Napi::Value Argmax(const Call& call) {
   const Tensor logits = call.MatrixOf(0, "logits", DType::kFloat32);
   const int64_t columns = call.Integer(1, "columns", 0);
   REQUIRE(call, columns <= logits.shape[1] && columns <= INT32_MAX,
           "columns " + std::to_string(columns) + " are more than logits " + Describe(logits) + " has");
-  const Result out = call.Make(DType::kInt32, 1, logits.shape[0]);
+  const Result out = call.Make(DType::kInt32, logits.shape[0], 1);
   call.backend().Argmax(logits, columns, out.tensor);
   return out.handle;
 }
