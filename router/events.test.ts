@@ -33,5 +33,5 @@ describe('encodeDelta', () => {
       logprobs: constant([]),
     });
     assert(property(deltas, (delta) => encodeDelta(delta).equals(generated(delta))));
-  });
+  }, 30_000);
 });

@@ -52,6 +52,12 @@ describe('parseConfig', () => {
     expect(parseConfig(['--model', 'm', '--device', text], machine).device).toEqual(device);
   });
 
+  it('takes the device that the image was made for where no flag says otherwise', () => {
+    const onGpu = { ...machine, device: 'cuda' };
+    expect(parseConfig(['--model', 'm'], onGpu).device).toEqual({ kind: 'cuda', index: 0 });
+    expect(parseConfig('--model m --device cpu'.split(' '), onGpu).device.kind).toBe('cpu');
+  });
+
   it('gives a GPU’s memory to the KV cache, and a part of the machine’s', () => {
     expect(parseConfig('--model m --device cuda'.split(' '), machine).kvCache).toEqual({ fraction: 0.9 });
     expect(parseConfig('--model m'.split(' '), machine).kvCache).toEqual({ fraction: 0.3 });

@@ -64,6 +64,8 @@ export interface Config {
 /** What the flags are measured against. */
 export interface Machine {
   readonly cores: number;
+  /** What --device is where it is not given: an image for GPUs sets INTERNVL_DEVICE, so that a missing driver is an error and never a slow answer. */
+  readonly device?: string | undefined;
 }
 
 const FLAGS = {
@@ -110,7 +112,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
   const metrics = flags.address('metrics-listen', '127.0.0.1:0'); // port 0 = off
   const bytes = flags.optionalInteger('kv-cache-bytes', { min: 1 });
   const maxSequences = flags.integer('max-sequences', 64, { min: 1, max: 4096 });
-  const device = flags.device('device');
+  const device = flags.device('device', machine.device ?? 'cpu');
   const config: Config = Object.freeze({
     model,
     servedName: flags.text('served-name', model.split('/').findLast((part) => part !== '') ?? model),
@@ -257,8 +259,8 @@ class Flags {
   }
 
   /** cpu, cuda, or cuda:N for one of several. */
-  device(flag: Flag): Config['device'] {
-    const text = this.#values[flag] ?? 'cpu';
+  device(flag: Flag, otherwise: string): Config['device'] {
+    const text = this.#values[flag] ?? otherwise;
     const match = /^(cpu|cuda)(?::(\d{1,3}))?$/.exec(text);
     const kind = match?.[1] === 'cuda' ? 'cuda' : 'cpu';
     if (!match || (kind === 'cpu' && match[2] !== undefined))

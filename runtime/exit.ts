@@ -7,6 +7,8 @@ export const EXIT_CONFIGURATION = 2;
 /** A peer, the collective or the engine thread is lost: a restart of the group helps. */
 export const EXIT_LOST = 3;
 export const EXIT_PORT_IN_USE = 4;
+/** The device that was asked for is not there, or it failed. */
+export const EXIT_DEVICE = 5;
 export const EXIT_OTHER = 1;
 
 const CODES: Readonly<Record<string, number>> = {
@@ -26,6 +28,7 @@ const CODES: Readonly<Record<string, number>> = {
   PlanMismatch: EXIT_LOST,
   EngineStalled: EXIT_LOST,
   PortInUse: EXIT_PORT_IN_USE,
+  DeviceError: EXIT_DEVICE,
 };
 
 /** The exit code for what a process dies of; errors are told apart by name, since some come from another thread. */

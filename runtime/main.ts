@@ -13,7 +13,10 @@ import { RankProcess } from './rank-process.ts';
 
 function readConfig(): Config | undefined {
   try {
-    return parseConfig(process.argv.slice(2), { cores: availableParallelism() });
+    return parseConfig(process.argv.slice(2), {
+      cores: availableParallelism(),
+      device: process.env['INTERNVL_DEVICE'],
+    });
   } catch (err) {
     const error = err as Error;
     createLogger({ level: 'error', format: 'json' }).error('fatal', { code: exitCodeOf(error), err: error });

@@ -63,9 +63,11 @@ describe('the device of a thread', () => {
   it('stays the CPU where CUDA is missing, which the error explains', async () => {
     const result = (await inThread(`
       let message = 'no error';
-      try { ops.useDevice('cuda', 1000); } catch (error) { message = error.message; }
+      try { ops.useDevice('cuda', 1000); } catch (error) { message = error.name + ': ' + error.message; }
       return [message, ops.deviceInfo().kind, ops.shape(ops.scratch('float32', 1, 3))];`)) as unknown[];
-    expect(result[0]).toMatch(/^useDevice: .*(built without CUDA: run npm run build:cuda|driver|device)/);
+    expect(result[0]).toMatch(
+      /^DeviceError: useDevice: .*(built without CUDA: run npm run build:cuda|driver|device)/,
+    );
     expect(result.slice(1)).toEqual(['cpu', [1, 3]]);
   });
 });

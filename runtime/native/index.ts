@@ -37,8 +37,8 @@ export interface Native {
   /** CPU model, the instruction set in use ('avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether oneDNN multiplies bfloat16 itself. */
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
   /**
-   * Where this thread's tensors are and its operations compute from now on; the CPU until then. Before the first tensor only. Throws Error with what is
-   * missing: CUDA in the addon's build, a driver, one that is new enough, such a device.
+   * Where this thread's tensors are and its operations compute from now on; the CPU until then. Before the first tensor only. Throws an Error named DeviceError
+   * with what is missing: CUDA in the addon's build, a driver, one that is new enough, such a device. A device that fails later makes any function throw one.
    */
   useDevice(kind: 'cpu' | 'cuda', index: number): void;
   /** capability: 9.0 of a CUDA device, the instruction set of the CPU. Bytes of the device's memory, or the machine's. */

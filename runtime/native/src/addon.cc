@@ -114,6 +114,11 @@ Napi::Value Run(const Napi::CallbackInfo& info) {
     return function.run(Call(info, environment, function.name));
   } catch (const Napi::Error&) {
     throw;
+  } catch (const DeviceError& error) {
+    Napi::Error named = Napi::Error::New(info.Env(), std::string(function.name) + ": " + error.what());
+    named.Set("name", Napi::String::New(info.Env(), "DeviceError"));
+    named.Set("code", Napi::String::New(info.Env(), "device"));
+    throw named;
   } catch (const std::bad_alloc&) {
     throw Napi::Error::New(info.Env(), std::string(function.name) + ": out of memory");
   } catch (const std::exception& error) {
