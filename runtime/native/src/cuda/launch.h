@@ -32,8 +32,9 @@ template <typename... Parameters, typename... Arguments>
 void Launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             Arguments... arguments) {
   // Arguments are copied: a captured launch runs later.
-  cuda_on_host::Launch(grid, block, shared_bytes, stream,
+  cuda_on_host::Launch(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
                        [=] { kernel(static_cast<Parameters>(arguments)...); });
+  Check(cudaGetLastError(), "kernel launch");
 }
 
 template <typename T>
