@@ -16,6 +16,16 @@ export default defineConfig({
         },
       },
       {
+        // The native operations' tests again, with the CUDA backend, whose kernels an emulation runs.
+        test: {
+          name: 'cuda-on-host',
+          include: ['runtime/native/*.test.ts', 'runtime/native/cuda_on_host/tests/*.test.ts'],
+          exclude: ['runtime/native/{contract,device,load,resize,sampling}.test.ts'],
+          setupFiles: ['test/support/cuda-on-host-setup.ts'],
+          testTimeout: 60_000,
+        },
+      },
+      {
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],

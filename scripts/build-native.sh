@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
 # Builds build/native/internvl_native.node. Incremental: a second run compiles only what changed.
+#   --cuda-on-host  build/native-cuda-on-host/ instead: with the CUDA backend, run by an emulation, for tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+build=build/native
+options=()
+if [[ ${1-} == --cuda-on-host ]]; then
+  build=build/native-cuda-on-host
+  options=(-DWITH_CUDA=HOST)
+fi
 
 missing=()
 for tool in cmake ninja c++; do
@@ -16,10 +24,9 @@ if ! includes=$(node -p "[require('node-addon-api').include_dir, require('node-a
   exit 1
 fi
 
-build=build/native
 # Configures once; ninja configures again by itself when a CMakeLists.txt changes.
 if [[ ! -f $build/build.ninja ]] || ! grep -qF "NODE_API_INCLUDES:STRING=$includes" "$build/CMakeCache.txt"; then
-  cmake -S runtime/native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DNODE_API_INCLUDES="$includes" >"${TMPDIR:-/tmp}/internvl-cmake.$$" 2>&1 || {
+  cmake -S runtime/native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DNODE_API_INCLUDES="$includes" "${options[@]}" >"${TMPDIR:-/tmp}/internvl-cmake.$$" 2>&1 || {
     cat "${TMPDIR:-/tmp}/internvl-cmake.$$" >&2
     rm -f "${TMPDIR:-/tmp}/internvl-cmake.$$"
     exit 1

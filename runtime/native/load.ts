@@ -6,8 +6,13 @@ import type { Native } from './index.ts';
 
 const addonPath = join('build', 'native', 'internvl_native.node');
 
-/** The built addon in the nearest folder above this file that has one: sources run from the repository, compiled files from dist/. */
+/**
+ * The built addon in the nearest folder above this file that has one: sources run from the repository, compiled files from dist/. Another
+ * build of it is named by INTERNVL_NATIVE_ADDON.
+ */
 function findAddon(): string | undefined {
+  const named = process.env['INTERNVL_NATIVE_ADDON'];
+  if (named) return named;
   for (let folder = import.meta.dirname; folder !== parse(folder).root; folder = dirname(folder)) {
     const candidate = join(folder, addonPath);
     if (existsSync(candidate)) return candidate;

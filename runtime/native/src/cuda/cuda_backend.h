@@ -8,21 +8,26 @@
 
 namespace internvl::cuda {
 
+class DownloadBuffer;
 class Matmul;
 class StagingRing;
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int device, cudaStream_t stream, std::unique_ptr<MemorySource> memory);
+  /// On the calling thread's current device; see OpenCuda. Throws DeviceError.
+  static std::unique_ptr<CudaBackend> Make(int device);
   ~CudaBackend() override;
 
   cudaStream_t stream() const { return stream_; }
+  StagingRing& staging() { return *staging_; }
 
   DeviceInfo Info() override;
   void Zero(void* data, size_t bytes) override;
   void Upload(void* to, const void* host, size_t bytes) override;
   void Download(void* host, const void* from, size_t bytes) override;
   void Move(void* to, const void* from, size_t bytes) override;
+  void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows) override;
+  void DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) override;
 
   bool can_record() const override { return true; }
   void BeginRecording() override;
@@ -59,11 +64,22 @@ class CudaBackend final : public Backend {
                       const HeadShape& heads, float scale, const Tensor& out) override;
 
  private:
+  CudaBackend(int device, std::unique_ptr<MemorySource> memory);
+
+  // Before what uses it and gone after it.
+  struct Stream {
+    Stream();
+    ~Stream();
+    cudaStream_t handle = nullptr;
+  };
+
+  const std::unique_ptr<MemorySource> device_memory_;
   const int device_;
-  const cudaStream_t stream_;
+  const Stream owned_stream_;
+  const cudaStream_t stream_ = owned_stream_.handle;
   const int multiprocessors_;
-  std::unique_ptr<MemorySource> device_memory_;
   std::unique_ptr<StagingRing> staging_;
+  std::unique_ptr<DownloadBuffer> downloads_;
   std::unique_ptr<Matmul> matmul_;
 };
 
