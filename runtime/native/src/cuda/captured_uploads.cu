@@ -1,6 +1,6 @@
-#include "captured_uploads.h"
-
 #include <algorithm>
+
+#include "captured_uploads.h"
 
 namespace internvl::cuda {
 
@@ -14,7 +14,6 @@ std::byte* CapturedUploads::Add(size_t bytes) {
   std::byte* data = chunks_.back().data() + used_of_last_;
   used_of_last_ = std::min(chunks_.back().bytes(), used_of_last_ + (bytes + kAlign - 1) / kAlign * kAlign);
   total_ += bytes;
-  uploads_.push_back({data, bytes});
   return data;
 }
 

@@ -1,5 +1,4 @@
 #include "cuda_backend.h"
-
 #include "device_memory.h"
 #include "download_buffer.h"
 #include "matmul.h"
@@ -65,12 +64,7 @@ void CudaBackend::UploadRows(void* to, int64_t step, const void* host, int64_t r
 }
 
 void CudaBackend::Download(void* host, const void* from, size_t bytes) {
-  const auto count = static_cast<int64_t>(bytes);
-  downloads_->Download(host, from, count, count, 1);
-}
-
-void CudaBackend::DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) {
-  downloads_->Download(host, from, step, row_bytes, rows);
+  downloads_->Download(host, from, bytes);
 }
 
 void CudaBackend::Move(void* to, const void* from, size_t bytes) {

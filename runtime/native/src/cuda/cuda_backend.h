@@ -19,7 +19,6 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   cudaStream_t stream() const { return stream_; }
-  StagingRing& staging() { return *staging_; }
 
   DeviceInfo Info() override;
   void Zero(void* data, size_t bytes) override;
@@ -27,7 +26,6 @@ class CudaBackend final : public Backend {
   void Download(void* host, const void* from, size_t bytes) override;
   void Move(void* to, const void* from, size_t bytes) override;
   void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows) override;
-  void DownloadRows(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows) override;
 
   bool can_record() const override { return true; }
   void BeginRecording() override;

@@ -1,6 +1,5 @@
-#include "device_memory.h"
-
 #include "capture_mode.h"
+#include "device_memory.h"
 
 namespace internvl::cuda {
 

@@ -12,11 +12,11 @@ class DownloadBuffer {
  public:
   explicit DownloadBuffer(cudaStream_t stream) : stream_(stream) {}
 
-  /// Rows that lie one every `step` bytes on the device. Waits for everything before it on the stream.
-  void Download(void* host, const void* from, int64_t step, int64_t row_bytes, int64_t rows);
+  /// Waits for everything before it on the stream.
+  void Download(void* host, const void* from, size_t bytes);
 
  private:
-  static constexpr size_t kBytes = size_t{1} << 20;
+  static constexpr size_t kBytes = size_t{1} << 20;  // four rows of logits
 
   const cudaStream_t stream_;
   std::optional<PinnedMemory> memory_;  // at the first download

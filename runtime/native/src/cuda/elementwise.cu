@@ -1,4 +1,5 @@
-// Activations, residual additions and conversions: one pack a thread, each element read once and written once.
+// Activations, residual additions and conversions: one pack a thread, each element read once and written
+// once.
 #include "cuda_backend.h"
 #include "packs.h"
 #include "row_grid.h"

@@ -98,8 +98,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 /// blockIdx.y: the first or the second third. Reads 2 * width elements of a row, writes 8 bytes.
 template <typename T, int N>
-__global__ void __launch_bounds__(kMostThreads)
-    QkSumSquaresKernel(const T* qkv, int64_t width, float* out) {
+__global__ void __launch_bounds__(kMostThreads) QkSumSquaresKernel(const T* qkv, int64_t width, float* out) {
   BlockRow<T, N> part(qkv + (int64_t{blockIdx.x} * 3 + blockIdx.y) * width, width);
   const float sum = part.SumSquares(0.0f);
   if (threadIdx.x == 0) out[int64_t{blockIdx.x} * 2 + blockIdx.y] = sum;

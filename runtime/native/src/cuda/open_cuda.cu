@@ -1,6 +1,5 @@
 // Finds the device, or says what to do about it.
 #include "../open_cuda.h"
-
 #include "cuda_backend.h"
 
 namespace internvl {

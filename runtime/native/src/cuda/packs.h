@@ -71,8 +71,7 @@ struct Parameters {
   bool bfloat16 = false;
 
   Parameters() = default;
-  explicit Parameters(const Tensor& vector)
-      : data(vector.data), bfloat16(vector.dtype == DType::kBFloat16) {}
+  explicit Parameters(const Tensor& vector) : data(vector.data), bfloat16(vector.dtype == DType::kBFloat16) {}
   explicit Parameters(const Tensor* vector) {
     if (vector != nullptr) *this = Parameters(*vector);
   }

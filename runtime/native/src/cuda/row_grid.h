@@ -1,5 +1,5 @@
-// Threads for every pack of some rows: blockIdx.x is the row, of which blockIdx.y says the part, so that a few
-// long rows spread over the device as many short ones do, and no thread divides.
+// Threads for every pack of some rows: blockIdx.x is the row, of which blockIdx.y says the part, so that a
+// few long rows spread over the device as many short ones do, and no thread divides.
 #pragma once
 
 #include <cuda_runtime.h>

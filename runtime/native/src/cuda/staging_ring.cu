@@ -1,8 +1,8 @@
-#include "staging_ring.h"
-
 #include <algorithm>
 #include <cstring>
 #include <tuple>
+
+#include "staging_ring.h"
 
 namespace internvl::cuda {
 
