@@ -1,7 +1,8 @@
 // How kernels are written here, so that one source compiles with nvcc for a device and with a plain C++
 // compiler for the tests, which run every thread of a block as a fiber (runtime/native/cuda_on_host):
 // - launched by Launch(kernel, grid, block, shared bytes, stream, arguments...),
-// - dynamic shared memory by DynamicShared<T>(),
+// - dynamic shared memory by DynamicShared<T>(), which a kernel may have more than 48 KB of after
+//   AllowDynamicShared(kernel, bytes),
 // - inline PTX only in tensor_core.h and async_copy.h, beside what does the same on the host.
 #pragma once
 
@@ -13,6 +14,14 @@ namespace internvl::cuda {
 
 /// Throws DeviceError unless code is cudaSuccess.
 void Check(cudaError_t code, const char* what);
+
+/// Holds for the current device from here on; a captured stream does not notice.
+template <typename... Parameters>
+void AllowDynamicShared(void (*kernel)(Parameters...), size_t bytes) {
+  Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "more shared memory for a kernel");
+}
 
 #ifdef __CUDACC__
 template <typename... Parameters, typename... Arguments>

@@ -1,0 +1,170 @@
+// Attention of one tile of query rows by one block: keys and values pass through shared memory tile by tile,
+// those of one tile arriving while the tensor cores work on what came before (flash attention 2).
+//
+// Shared memory holds one tile of keys and one of values: the values of a tile arrive while its scores are
+// computed, the next keys while its values are added. That is 64 KB of it at 128 per head, so that two blocks
+// fit on a multiprocessor from sm_80 on, and one's exponentials run beside the other's products. 4 warps have
+// 32 rows each and not 16, so that each fragment of keys and values is read for two products: at 16 rows the
+// reads from shared memory would take longer than the products.
+#pragma once
+
+#include "async_copy.h"
+#include "warp_attention.h"
+
+namespace internvl::cuda {
+
+constexpr int kFlashRows = 128, kFlashKeys = 64, kFlashThreads = 128;
+
+/// What a block computes. Row r of `count` is head (first + r) % group of query (first + r) / group: the heads
+/// that share a key head are rows of one tile.
+struct QueryTile {
+  const BFloat16* q;  // head 0 of query 0
+  BFloat16* out;
+  int64_t q_stride, out_stride;  // from one query to the next
+  int group, first, count;
+  int query_0_sees;  // so many keys; each further query one more,
+  int keys;          // but none more than so many
+
+  __device__ int query(int row) const { return (first + row) / group; }
+  __device__ int64_t column(int row) const { return static_cast<int64_t>((first + row) % group); }
+  __device__ int Visible(int row) const { return min(query_0_sees + query(row), keys); }
+};
+
+/// Keys and values of one head, one after the other with a stride.
+class DenseKeys {
+ public:
+  static constexpr int kSharedBytes = 0;
+  __device__ DenseKeys(const BFloat16* k, const BFloat16* v, int64_t stride)
+      : k_(k), v_(v), stride_(stride) {}
+  __device__ void UseShared(unsigned char*) {}
+
+  // A tile's places are looked up by Find, handed to the block by Publish and, after a barrier, used by k and v
+  // until another is published two tiles later.
+  __device__ int Find(int, int) const { return 0; }
+  __device__ void Publish(int, int) {}
+  __device__ const BFloat16* k(int tile, int row) const { return k_ + (tile * kFlashKeys + row) * stride_; }
+  __device__ const BFloat16* v(int tile, int row) const { return v_ + (tile * kFlashKeys + row) * stride_; }
+  __device__ const BFloat16* somewhere() const { return k_; }
+
+ private:
+  const BFloat16* k_;
+  const BFloat16* v_;
+  int64_t stride_;
+};
+
+template <int kDim, typename Keys>
+constexpr int FlashSharedBytes() {
+  return SharedTile<kDim>::Bytes(kFlashRows + 2 * kFlashKeys) + Keys::kSharedBytes;
+}
+
+/// Starts to copy kRows rows of kDim; row(i) is where row i is, null for zeros.
+template <int kDim, int kRows, typename Row>
+__device__ void CopyRows(unsigned char* tile, const void* somewhere, Row&& row) {
+  constexpr int kChunks = SharedTile<kDim>::kChunks, kStep = kFlashThreads / kChunks;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
+#pragma unroll
+  for (int i = 0; i < kRows; i += kStep) {
+    const BFloat16* const from = row(first + i);
+    CopyAsync16(tile + SharedTile<kDim>::Offset(first + i, chunk),
+                from == nullptr ? somewhere : from + chunk * 8, from != nullptr);
+  }
+}
+
+/// All of kFlashThreads threads call, with FlashSharedBytes of shared memory, aligned to 128 bytes.
+template <int kDim, typename Keys>
+__device__ void FlashAttention(const QueryTile& queries, Keys keys, float scale, unsigned char* shared) {
+  using Tile = SharedTile<kDim>;
+  constexpr int kWarpRows = 32;
+  unsigned char* const q_tile = shared;
+  unsigned char* const k_tile = q_tile + Tile::Bytes(kFlashRows);
+  unsigned char* const v_tile = k_tile + Tile::Bytes(kFlashKeys);
+  keys.UseShared(v_tile + Tile::Bytes(kFlashKeys));
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp_row = thread / 32 * kWarpRows;
+  // What the block's last row sees, and how many rows of the warp there are.
+  const int end = queries.Visible(queries.count - 1);
+  const int warp_rows = min(queries.count - warp_row, kWarpRows);
+  unsigned char* const warp_q = q_tile + Tile::Bytes(warp_row);
+
+  const auto copy_keys = [&](int tile) {
+    CopyRows<kDim, kFlashKeys>(k_tile, keys.somewhere(), [&](int row) {
+      return tile * kFlashKeys + row < end ? keys.k(tile, row) : nullptr;
+    });
+    CommitCopies();
+  };
+  const auto copy_values = [&](int tile) {
+    CopyRows<kDim, kFlashKeys>(v_tile, keys.somewhere(), [&](int row) {
+      return tile * kFlashKeys + row < end ? keys.v(tile, row) : nullptr;
+    });
+    CommitCopies();
+  };
+
+  keys.Publish(0, keys.Find(0, end));
+  __syncthreads();
+  CopyRows<kDim, kFlashRows>(q_tile, keys.somewhere(), [&](int row) {
+    return row < queries.count
+               ? queries.q + queries.query(row) * queries.q_stride + queries.column(row) * kDim
+               : nullptr;
+  });
+  copy_keys(0);
+
+  WarpAttention<kDim, 2, kFlashKeys> attention(scale, lane);
+  // Keys that all of the warp's rows see, and that any of them does.
+  const int all_see = warp_rows > 0 ? queries.Visible(warp_row) : 0;
+  const int any_sees = warp_rows > 0 ? queries.Visible(warp_row + warp_rows - 1) : 0;
+  const int tiles = (end + kFlashKeys - 1) / kFlashKeys;
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int start = tile * kFlashKeys;
+    const bool all = start + kFlashKeys <= all_see, any = start < any_sees;
+    const int next = keys.Find(tile + 1, end);
+    WaitForCopies<0>();
+    __syncthreads();  // the keys are there, and nobody needs the values before these any more
+    copy_values(tile);
+    if (all) {
+      attention.template Score<true>(warp_q, k_tile, kFlashKeys);
+      attention.template Absorb<true>(lane, [](int) { return kFlashKeys; });
+    } else if (any) {
+      attention.template Score<false>(warp_q, k_tile, any_sees - start);
+      // Rows that are not there see what the last one does.
+      attention.template Absorb<false>(lane, [&](int row) {
+        return queries.Visible(warp_row + min(row, warp_rows - 1)) - start;
+      });
+    }
+    keys.Publish(tile + 1, next);
+    WaitForCopies<0>();
+    __syncthreads();  // the values are there, and nobody needs the keys any more
+    if (tile + 1 < tiles) copy_keys(tile + 1);
+    if (all) {
+      attention.template Accumulate<true>(v_tile, kFlashKeys);
+    } else if (any) {
+      attention.template Accumulate<false>(v_tile, any_sees - start);
+    }
+  }
+  if (warp_rows <= 0) return;
+
+  // Through the warp's rows of q, which nobody else reads, for stores of whole rows.
+  attention.Finish();
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = r * 16 + half * 8 + lane / 4;
+      const float inverse = 1.0f / attention.sum[r][half];
+#pragma unroll
+      for (int n = 0; n < kDim / 8; ++n) {
+        const float* const pair = attention.output[r][n] + half * 2;
+        *reinterpret_cast<uint32_t*>(warp_q + Tile::Offset(row, n) + lane % 4 * 4) =
+            PackBf16(pair[0] * inverse, pair[1] * inverse);
+      }
+    }
+  }
+  __syncwarp();
+  constexpr int kRowsAtOnce = 32 / Tile::kChunks;
+  for (int row = lane / Tile::kChunks; row < warp_rows; row += kRowsAtOnce) {
+    const int at = warp_row + row, chunk = lane % Tile::kChunks;
+    BFloat16* const out = queries.out + queries.query(at) * queries.out_stride + queries.column(at) * kDim;
+    *reinterpret_cast<uint4*>(out + chunk * 8) =
+        *reinterpret_cast<const uint4*>(warp_q + Tile::Offset(row, chunk));
+  }
+}
+
+}  // namespace internvl::cuda

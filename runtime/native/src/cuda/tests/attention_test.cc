@@ -1,0 +1,379 @@
+// Attention kernels on the emulation against a reference in double precision. Results are NaN before each run,
+// and so is every slot of the cache that no sequence has.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../../../cuda_on_host/tests/expect.h"
+#include "../paged_attention.h"
+#include "../vision_attention.h"
+#include "attention_reference.h"
+
+namespace internvl::cuda {
+
+void Check(cudaError_t code, const char* what) {
+  if (code != cudaSuccess) throw DeviceError(std::string(what) + ": " + cudaGetErrorString(code));
+}
+
+namespace {
+
+class DeviceMemory final : public MemorySource {
+ public:
+  std::byte* Take(size_t bytes) override {
+    void* data;
+    Check(cudaMalloc(&data, bytes), "cudaMalloc");
+    std::memset(data, 0xff, bytes);  // what a kernel must not rely on
+    return static_cast<std::byte*>(data);
+  }
+  void Give(std::byte* data, size_t) override { cudaFree(data); }
+};
+
+/// On the device; NaN until written.
+template <typename T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(size_t count) : memory_(Source(), std::max<size_t>(count, 1) * sizeof(T)), count_(count) {}
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) { Write(values); }
+  void Write(const std::vector<T>& values) { std::copy(values.begin(), values.end(), data()); }
+  T* data() const { return reinterpret_cast<T*>(memory_.data()); }
+  size_t size() const { return count_; }
+
+ private:
+  static MemorySource& Source() {
+    static DeviceMemory source;
+    return source;
+  }
+  Memory memory_;
+  size_t count_;
+};
+
+template <typename T>
+Tensor Matrix(const DeviceArray<T>& data, int64_t columns) {
+  const DType dtype = std::is_same_v<T, float>      ? DType::kFloat32
+                      : std::is_same_v<T, BFloat16> ? DType::kBFloat16
+                                                    : DType::kInt32;
+  return {.dtype = dtype,
+          .dims = 2,
+          .shape = {static_cast<int64_t>(data.size()) / columns, columns},
+          .data = data.data()};
+}
+
+std::mt19937 random_numbers(20250711);
+
+template <typename T>
+std::vector<T> Random(size_t count) {
+  std::normal_distribution<float> normal;
+  std::vector<T> values(count);
+  for (T& value : values) value = FromFloat<T>(normal(random_numbers));
+  return values;
+}
+
+cudaStream_t Stream() {
+  static cudaStream_t stream = [] {
+    cudaStream_t made;
+    Check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "stream");
+    return made;
+  }();
+  return stream;
+}
+
+template <typename T>
+const char* Name() {
+  return std::is_same_v<T, float> ? "float32" : "bfloat16";
+}
+
+/// A positive scale from flat weights to one that takes all.
+constexpr float kScales[] = {0.03f, 0.0884f, 0.5f};
+
+struct Tally {
+  Worst vision, prefill, decode, mixed;
+};
+template <typename T>
+Tally tally;
+
+template <typename T>
+void TestImages(int64_t images, int64_t length, int64_t heads, int64_t dim, float scale) {
+  const int64_t width = heads * dim, rows = images * length;
+  const std::vector<T> qkv = Random<T>(static_cast<size_t>(rows * 3 * width));
+  const DeviceArray<T> on_device(qkv), out(static_cast<size_t>(rows * width));
+  AttendImages(Matrix(on_device, 3 * width), length, heads, dim, scale, Matrix(out, width), Stream());
+  Check(cudaStreamSynchronize(Stream()), "images");
+  const std::string name = std::string(Name<T>()) + " images " + std::to_string(images) + " x " +
+                           std::to_string(length) + ", " + std::to_string(heads) + " heads of " +
+                           std::to_string(dim) + ", scale " + std::to_string(scale);
+  std::string wrong;
+  // Of many rows some, the ends among them.
+  const int64_t step = std::max<int64_t>(1, rows * heads / 600);
+  for (int64_t item = 0; item < rows * heads; item += item + step < rows * heads ? step : 1) {
+    const int64_t row = item / heads, head = item % heads;
+    std::vector<const T*> keys, values;
+    for (int64_t i = 0; i < length; ++i) {
+      const T* const token = qkv.data() + (row / length * length + i) * 3 * width + head * dim;
+      keys.push_back(token + width);
+      values.push_back(token + 2 * width);
+    }
+    wrong = CompareRow(qkv.data() + row * 3 * width + head * dim, keys, values, dim, scale,
+                       out.data() + row * width + head * dim, tally<T>.vision);
+    if (wrong.empty()) continue;
+    wrong = "row " + std::to_string(row) + " head " + std::to_string(head) + " " + wrong;
+    break;
+  }
+  Expect(wrong.empty(), name + ": " + wrong);
+}
+
+struct Sequence {
+  int32_t queries, context;
+};
+
+struct Layout {
+  int64_t heads, kv_heads, dim, block_size;
+};
+
+/// Sequences with shuffled blocks in a cache, and what is on the device of them.
+template <typename T>
+class PagedCase {
+ public:
+  PagedCase(std::vector<Sequence> sequences, const Layout& layout, int64_t max_blocks)
+      : layout_(layout), max_blocks_(max_blocks) {
+    int64_t blocks = 3;
+    for (const Sequence& s : sequences) blocks += max_blocks_ * (s.context >= 0);
+    k_.assign(static_cast<size_t>(blocks * layout.block_size * kv_width()), FromFloat<T>(NAN));
+    v_ = k_;
+    free_.resize(static_cast<size_t>(blocks));
+    for (size_t i = 0; i < free_.size(); ++i) free_[i] = static_cast<int32_t>(i);
+    std::shuffle(free_.begin(), free_.end(), random_numbers);
+    Fill(std::move(sequences));
+    k_device_ = std::make_unique<DeviceArray<T>>(k_);
+    v_device_ = std::make_unique<DeviceArray<T>>(v_);
+    qkv_device_ = std::make_unique<DeviceArray<T>>(qkv_);
+    out_ = std::make_unique<DeviceArray<T>>(static_cast<size_t>(rows() * width()));
+    starts_device_ = std::make_unique<DeviceArray<int32_t>>(starts_);
+    contexts_device_ = std::make_unique<DeviceArray<int32_t>>(contexts_);
+    tables_device_ = std::make_unique<DeviceArray<int32_t>>(tables_);
+  }
+
+  void Launch(float scale, Scratch& scratch) {
+    AttendPages(Matrix(*qkv_device_, qkv_width()),
+                {.k = Matrix(*k_device_, kv_width()),
+                 .v = Matrix(*v_device_, kv_width()),
+                 .block_size = layout_.block_size},
+                {.query_start = {Matrix(*starts_device_, 1), starts_},
+                 .context_lengths = {Matrix(*contexts_device_, 1), contexts_},
+                 .block_tables = {Matrix(*tables_device_, 1), tables_},
+                 .max_blocks = max_blocks_},
+                {.heads = layout_.heads, .kv_heads = layout_.kv_heads, .dim = layout_.dim}, scale,
+                Matrix(*out_, width()), kMultiprocessors, scratch, Stream());
+  }
+
+  /// Other sequences in the same places of the device, in as many rows.
+  void Replace(std::vector<Sequence> sequences) {
+    Fill(std::move(sequences));
+    k_device_->Write(k_);
+    v_device_->Write(v_);
+    qkv_device_->Write(qkv_);
+    out_->Write(std::vector<T>(out_->size(), FromFloat<T>(NAN)));
+    starts_device_->Write(starts_);
+    contexts_device_->Write(contexts_);
+    tables_device_->Write(tables_);
+  }
+
+  std::string Compare(float scale, Worst& worst) const {
+    const int64_t group = layout_.heads / layout_.kv_heads, dim = layout_.dim;
+    for (size_t s = 0; s < sequences_.size(); ++s) {
+      const Sequence& sequence = sequences_[s];
+      for (int32_t i = 0; i < sequence.queries; ++i) {
+        // Of many rows some, the ends among them.
+        if (sequence.queries > 60 && i > 20 && i < sequence.queries - 20 && i % 11 != 0) continue;
+        const int64_t row = starts_[s] + i;
+        for (int64_t head = 0; head < layout_.heads; ++head) {
+          std::vector<const T*> keys, values;
+          for (int32_t p = 0; p <= sequence.context - sequence.queries + i; ++p) {
+            const int64_t at = Slot(s, p) * kv_width() + head / group * dim;
+            keys.push_back(k_.data() + at);
+            values.push_back(v_.data() + at);
+          }
+          const std::string wrong =
+              CompareRow(qkv_.data() + row * qkv_width() + head * dim, keys, values, dim, scale,
+                         out_->data() + row * width() + head * dim, worst);
+          if (wrong.empty()) continue;
+          return "sequence " + std::to_string(s) + " (" + std::to_string(sequence.queries) + " of " +
+                 std::to_string(sequence.context) + ") row " + std::to_string(i) + " head " +
+                 std::to_string(head) + " " + wrong;
+        }
+      }
+    }
+    return "";
+  }
+
+ private:
+  static constexpr int kMultiprocessors = 6;
+
+  int64_t width() const { return layout_.heads * layout_.dim; }
+  int64_t kv_width() const { return layout_.kv_heads * layout_.dim; }
+  int64_t qkv_width() const { return width() + 2 * kv_width(); }
+  int64_t rows() const { return starts_.back(); }
+  int64_t Slot(size_t s, int32_t position) const {
+    const auto block = static_cast<size_t>(position / layout_.block_size);
+    return tables_[s * static_cast<size_t>(max_blocks_) + block] * layout_.block_size +
+           position % layout_.block_size;
+  }
+
+  void Fill(std::vector<Sequence> sequences) {
+    sequences_ = std::move(sequences);
+    starts_ = {0};
+    contexts_.clear();
+    tables_.assign(sequences_.size() * static_cast<size_t>(max_blocks_), -1);
+    std::fill(k_.begin(), k_.end(), FromFloat<T>(NAN));
+    std::fill(v_.begin(), v_.end(), FromFloat<T>(NAN));
+    size_t next = 0;
+    for (size_t s = 0; s < sequences_.size(); ++s) {
+      starts_.push_back(starts_.back() + sequences_[s].queries);
+      contexts_.push_back(sequences_[s].context);
+      for (int64_t b = 0; b * layout_.block_size < sequences_[s].context; ++b) {
+        tables_[s * static_cast<size_t>(max_blocks_) + static_cast<size_t>(b)] = free_.at(next++);
+      }
+      for (int32_t p = 0; p < sequences_[s].context; ++p) {
+        const std::vector<T> k = Random<T>(static_cast<size_t>(kv_width()));
+        const std::vector<T> v = Random<T>(static_cast<size_t>(kv_width()));
+        std::copy(k.begin(), k.end(), k_.begin() + Slot(s, p) * kv_width());
+        std::copy(v.begin(), v.end(), v_.begin() + Slot(s, p) * kv_width());
+      }
+    }
+    qkv_ = Random<T>(static_cast<size_t>(rows() * qkv_width()));
+  }
+
+  const Layout layout_;
+  const int64_t max_blocks_;
+  std::vector<Sequence> sequences_;
+  std::vector<T> qkv_, k_, v_;
+  std::vector<int32_t> free_, starts_, contexts_, tables_;
+  std::unique_ptr<DeviceArray<T>> qkv_device_, k_device_, v_device_, out_;
+  std::unique_ptr<DeviceArray<int32_t>> starts_device_, contexts_device_, tables_device_;
+};
+
+int64_t MostBlocks(const std::vector<Sequence>& sequences, int64_t block_size) {
+  int64_t most = 0;
+  for (const Sequence& s : sequences) most = std::max(most, (s.context + block_size - 1) / block_size);
+  return most;
+}
+
+Arena& DeviceArena() {
+  static DeviceMemory source;
+  static Arena arena(source);
+  return arena;
+}
+
+template <typename T>
+void TestPages(const std::vector<Sequence>& sequences, const Layout& layout, float scale) {
+  const int64_t unused = static_cast<int64_t>(random_numbers() % 3);
+  PagedCase<T> paged(sequences, layout, MostBlocks(sequences, layout.block_size) + unused);
+  {
+    Scratch scratch(DeviceArena());
+    paged.Launch(scale, scratch);
+  }
+  Check(cudaStreamSynchronize(Stream()), "pages");
+  const auto one = [](const Sequence& s) { return s.queries <= 1; };
+  const auto several = [](const Sequence& s) { return s.queries != 1; };
+  Worst& worst = std::all_of(sequences.begin(), sequences.end(), one)       ? tally<T>.decode
+                 : std::all_of(sequences.begin(), sequences.end(), several) ? tally<T>.prefill
+                                                                            : tally<T>.mixed;
+  const std::string wrong = paged.Compare(scale, worst);
+  Expect(wrong.empty(), std::string(Name<T>()) + " pages, " + std::to_string(layout.heads) + " heads, " +
+                            std::to_string(layout.kv_heads) + " kv heads of " + std::to_string(layout.dim) +
+                            ", blocks of " + std::to_string(layout.block_size) + ", scale " +
+                            std::to_string(scale) + ": " + wrong);
+}
+
+/// Launches captured for some sequences, replayed for others in as many rows.
+template <typename T>
+void TestReplay(const std::vector<Sequence>& captured, const std::vector<std::vector<Sequence>>& replayed,
+                const Layout& layout) {
+  int64_t max_blocks = MostBlocks(captured, layout.block_size);
+  for (const auto& sequences : replayed) {
+    max_blocks = std::max(max_blocks, MostBlocks(sequences, layout.block_size));
+  }
+  PagedCase<T> paged(captured, layout, max_blocks);
+  Check(cudaStreamBeginCapture(Stream(), cudaStreamCaptureModeThreadLocal), "capture");
+  Scratch scratch(DeviceArena());
+  paged.Launch(0.1f, scratch);
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  Check(cudaStreamEndCapture(Stream(), &graph), "end of capture");
+  Check(cudaGraphInstantiate(&executable, graph), "instantiate");
+  for (const auto& sequences : replayed) {
+    paged.Replace(sequences);
+    Check(cudaGraphLaunch(executable, Stream()), "replay");
+    Check(cudaStreamSynchronize(Stream()), "replay");
+    const std::string wrong = paged.Compare(0.1f, tally<T>.mixed);
+    Expect(wrong.empty(), std::string(Name<T>()) + " replay: " + wrong);
+  }
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+}
+
+template <typename T>
+void TestAll() {
+  for (const int64_t dim : {128, 64, 16, 7}) {
+    for (const int64_t length : {1, 17, 63, 64, 65, 128, 129, 200}) {
+      TestImages<T>(1 + length % 2, length, 1 + length % 3, dim, kScales[length % 3]);
+    }
+  }
+  TestImages<T>(1, 1025, 2, 128, 0.0884f);
+  TestImages<T>(2, 33, 2, 128, -0.1f);
+  TestImages<T>(2, 33, 2, 128, 0.0f);
+  TestImages<T>(1, 9, 1, 300, 0.05f);
+
+  const std::vector<Layout> layouts = {{7, 1, 128, 16}, {14, 2, 128, 32}, {4, 4, 128, 1},  {8, 2, 64, 16},
+                                       {8, 1, 128, 48}, {20, 1, 64, 5},   {6, 2, 10, 3}, {7, 1, 32, 16}};
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    const Layout& layout = layouts[i];
+    const float scale = kScales[i % 3];
+    TestPages<T>({{1, 1}}, layout, scale);
+    TestPages<T>({{1, 15}, {1, 16}, {1, 17}, {1, 31}, {1, 32}, {1, 33}, {1, 63}, {1, 64}, {1, 65}}, layout, scale);
+    TestPages<T>({{1, 300}, {1, 769}}, layout, scale);
+    TestPages<T>({{0, 4}, {1, 128}, {0, 0}, {1, 127}}, layout, scale);
+    TestPages<T>({{2, 2}}, layout, scale);
+    TestPages<T>({{150, 150}}, layout, scale);
+    TestPages<T>({{37, 200}}, layout, scale);
+    TestPages<T>({{4, 70}, {5, 70}, {3, 3}, {0, 9}, {2, 64}}, layout, scale);
+    TestPages<T>({{33, 33}, {0, 20}, {1, 129}, {0, 0}, {40, 41}, {1, 1}}, layout, scale);
+    std::vector<Sequence> many;
+    for (int s = 0; s < 12; ++s) {
+      const auto queries = static_cast<int32_t>(random_numbers() % 4 == 0 ? random_numbers() % 50 : 1);
+      many.push_back({queries, queries + static_cast<int32_t>(random_numbers() % 200)});
+    }
+    TestPages<T>(many, layout, scale);
+    TestReplay<T>({{1, 1}, {1, 1}}, {{{1, 500}, {1, 3}}, {{1, 64}, {1, 129}}, {{1, 1}, {1, 2}}}, layout);
+    TestReplay<T>({{5, 5}, {1, 1}}, {{{1, 50}, {5, 70}}, {{5, 140}, {1, 1}}}, layout);
+  }
+  TestPages<T>({{1, 2600}}, layouts[0], 0.0884f);
+  TestPages<T>({{1025, 1025}}, {1, 1, 128, 16}, 0.0884f);
+  TestPages<T>({{3, 40}, {1, 40}}, layouts[0], -0.1f);
+}
+
+template <typename T>
+void Report() {
+  const auto line = [](const char* what, const Worst& worst) {
+    std::printf("%-8s %-8s %9lld elements, worst error %.3g, %.0f %% of what is allowed there\n", Name<T>(),
+                what, static_cast<long long>(worst.compared), worst.error, 100 * worst.part);
+  };
+  line("vision", tally<T>.vision);
+  line("prefill", tally<T>.prefill);
+  line("decode", tally<T>.decode);
+  line("mixed", tally<T>.mixed);
+}
+
+}  // namespace
+}  // namespace internvl::cuda
+
+int main() {
+  using namespace internvl;
+  cuda::TestAll<BFloat16>();
+  cuda::TestAll<float>();
+  cuda::Report<BFloat16>();
+  cuda::Report<float>();
+  return Finish();
+}
