@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds build/native/internvl_native.node. Incremental: a second run compiles only what changed.
 #   --cuda-on-host  build/native-cuda-on-host/ instead: with the CUDA backend, run by an emulation, for tests
+#   -D...           options for CMake that hold from then on: scripts/build-cuda.sh gives some
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=build/native
-options=()
+options=("$@")
 if [[ ${1-} == --cuda-on-host ]]; then
   build=build/native-cuda-on-host
   options=(-DWITH_CUDA=HOST)
@@ -24,6 +25,10 @@ if ! includes=$(node -p "[require('node-addon-api').include_dir, require('node-a
   exit 1
 fi
 
+if ((${#options[@]})) && [[ "${options[*]}" != "$(cat "$build/options.txt" 2>/dev/null)" ]]; then
+  # Another compiler than before is not taken otherwise. What is compiled already stays.
+  rm -f "$build"/{build.ninja,CMakeCache.txt} "$build"/CMakeFiles/*/CMakeCUDACompiler.cmake
+fi
 # Configures once; ninja configures again by itself when a CMakeLists.txt changes.
 if [[ ! -f $build/build.ninja ]] || ! grep -qF "NODE_API_INCLUDES:STRING=$includes" "$build/CMakeCache.txt"; then
   cmake -S runtime/native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DNODE_API_INCLUDES="$includes" "${options[@]}" >"${TMPDIR:-/tmp}/internvl-cmake.$$" 2>&1 || {
@@ -32,6 +37,7 @@ if [[ ! -f $build/build.ninja ]] || ! grep -qF "NODE_API_INCLUDES:STRING=$includ
     exit 1
   }
   rm -f "${TMPDIR:-/tmp}/internvl-cmake.$$"
+  printf '%s\n' "${options[*]}" >"$build/options.txt"
 fi
 # Silent when there is nothing to do.
 cmake --build "$build" | sed -u '/Re-checking globbed directories/d; /no work to do/d'

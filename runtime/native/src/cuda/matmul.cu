@@ -1,0 +1,87 @@
+#include "matmul.h"
+
+#include <algorithm>
+
+#include "row_products.h"
+#include "weight_tiles.h"
+
+namespace internvl::cuda {
+namespace {
+
+/// Up to here products row by row, which read the weight once, beat cuBLASLt's.
+constexpr int64_t kMostRows = 8;
+/// Weight rows that are widened at a time: enough of them to keep a large device busy, and no more, since what
+/// was widened last is still in its cache when it is multiplied.
+constexpr int64_t kTile = 2048;
+
+lt::Type TypeOf(DType dtype) { return dtype == DType::kFloat32 ? lt::Type::kFloat32 : lt::Type::kBFloat16; }
+
+std::byte* Offset(const Tensor& tensor, int64_t elements) {
+  return tensor.as<std::byte>() + elements * ElementBytes(tensor.dtype);
+}
+
+/// Values of the tensor as `dtype`: itself, or a widened copy.
+const void* As(DType dtype, const Tensor& tensor, Scratch& scratch, cudaStream_t stream) {
+  if (tensor.dtype == dtype) return tensor.data;
+  void* copy = scratch.Get<std::byte>(tensor.elements() * ElementBytes(dtype));
+  WidenValues(tensor.data, tensor.dtype, copy, dtype, tensor.elements(), stream);
+  return copy;
+}
+
+}  // namespace
+
+void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+  if (out.elements() == 0) return;
+  if (x.rows() > 1 && x.rows() <= kMostTensorRows && HasTensorRowProducts(x, weight)) {
+    return TensorRowProducts(x, weight, SumsOut::Of(weight, bias, out), stream_);
+  }
+  if (x.rows() > kMostRows && x.cols() > 0 && ManyRows(x, weight, bias, out, arena)) return;
+  RowProducts(x, weight, SumsOut::Of(weight, bias, out), stream_);
+}
+
+bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+  Scratch scratch(arena);
+  const bool tensor_cores = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32;
+  const DType factors = tensor_cores ? DType::kBFloat16 : DType::kFloat32;
+  const int64_t rows = x.rows(), n = weight.rows(), k = x.cols();
+  const bool stored = weight.dtype == factors;  // as it is multiplied: nothing to widen
+  const int64_t most = stored ? n : std::min(kTile, n);
+
+  // cuBLASLt rounds its sums, the bias included, where it has neither scales nor a bias finer than its result.
+  const bool rounds = weight.dtype != DType::kInt8 &&
+                      (bias == nullptr || bias->dtype == DType::kBFloat16 || out.dtype == DType::kFloat32) &&
+                      (tensor_cores || out.dtype == DType::kFloat32);
+  const SumsOut finish = SumsOut::Of(weight, bias, out);
+  const void* factor = As(factors, x, scratch, stream_);
+  const void* wide_bias = rounds && bias != nullptr ? As(out.dtype, *bias, scratch, stream_) : nullptr;
+  std::byte* tile = stored ? nullptr : scratch.Get<std::byte>(most * k * ElementBytes(factors));
+  const bool apart = !rounds && out.dtype != DType::kFloat32;  // sums need a place of their own
+  float* sums = apart ? scratch.Get<float>(rows * most) : nullptr;
+
+  for (int64_t first = 0; first < n; first += most) {
+    const int64_t count = std::min(most, n - first);
+    const std::byte* from = Offset(weight, first * k);
+    if (!stored) WidenValues(from, weight.dtype, tile, factors, count * k, stream_);
+    const auto after = [first](const void* values, DType dtype) {
+      return values == nullptr ? nullptr : static_cast<const std::byte*>(values) + first * ElementBytes(dtype);
+    };
+    void* to = apart ? static_cast<void*>(sums) : Offset(out, first);
+    const int64_t stride = apart ? count : n;
+    if (!products_.Run({.x = factor,
+                        .weight = stored ? from : tile,
+                        .bias = after(wide_bias, out.dtype),
+                        .out = to,
+                        .out_stride = stride,
+                        .t = rows,
+                        .n = count,
+                        .k = k,
+                        .factors = TypeOf(factors),
+                        .result = rounds ? TypeOf(out.dtype) : lt::Type::kFloat32})) {
+      return false;
+    }
+    if (!rounds) StoreSums(static_cast<const float*>(to), stride, rows, count, finish.From(first), stream_);
+  }
+  return true;
+}
+
+}  // namespace internvl::cuda
