@@ -48,12 +48,13 @@ const Library& Load() {
 namespace internvl::cuda::lt {
 
 static_assert(sizeof(Candidate) == sizeof(cublasLtMatmulHeuristicResult_t) &&
-              offsetof(Candidate, workspace_bytes) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize) &&
+              offsetof(Candidate, workspace_bytes) ==
+                  offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize) &&
               offsetof(Candidate, status) == offsetof(cublasLtMatmulHeuristicResult_t, state) &&
               sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t));
-static_assert(int(Status::kNotSupported) == CUBLAS_STATUS_NOT_SUPPORTED && int(Type::kFloat32) == CUDA_R_32F &&
-              int(Type::kBFloat16) == CUDA_R_16BF && int(Compute::kFloat32) == CUBLAS_COMPUTE_32F &&
-              kTransposed == CUBLAS_OP_T);
+static_assert(int(Status::kNotSupported) == CUBLAS_STATUS_NOT_SUPPORTED &&
+              int(Type::kFloat32) == CUDA_R_32F && int(Type::kBFloat16) == CUDA_R_16BF &&
+              int(Compute::kFloat32) == CUBLAS_COMPUTE_32F && kTransposed == CUBLAS_OP_T);
 static_assert(int(OperationAttribute::kTransposeA) == CUBLASLT_MATMUL_DESC_TRANSA &&
               int(OperationAttribute::kEpilogue) == CUBLASLT_MATMUL_DESC_EPILOGUE &&
               int(OperationAttribute::kBiasPointer) == CUBLASLT_MATMUL_DESC_BIAS_POINTER &&

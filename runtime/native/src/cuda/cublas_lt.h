@@ -1,5 +1,6 @@
-// The part of cuBLASLt that is used here. Declared here and not taken from its header, so that neither a build
-// nor the tests need the package of 400 MB that has it; where the header is there, cublas_lt.cc compares.
+// The part of cuBLASLt that is used here. Declared here and not taken from its header, so that neither a
+// build nor the tests need the package of 400 MB that has it; where the header is there, cublas_lt.cc
+// compares.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -29,7 +30,7 @@ enum class PreferenceAttribute : int {
   kMinAlignmentD = 8
 };
 
-constexpr int32_t kTransposed = 1;             // cublasOperation_t
+constexpr int32_t kTransposed = 1;  // cublasOperation_t
 constexpr uint32_t kDefaultEpilogue = 1, kBiasEpilogue = 4;
 constexpr uint32_t kReduceInComputeType = 2;  // partial sums of a split K are added as float32
 
@@ -59,12 +60,12 @@ struct Library {
   Status (*MatmulPreferenceCreate)(Preference*);
   Status (*MatmulPreferenceDestroy)(Preference);
   Status (*MatmulPreferenceSetAttribute)(Preference, PreferenceAttribute, const void*, size_t);
-  Status (*MatmulAlgoGetHeuristic)(Handle, Operation, Layout a, Layout b, Layout c, Layout d, Preference, int most,
-                                   Candidate*, int* count);
+  Status (*MatmulAlgoGetHeuristic)(Handle, Operation, Layout a, Layout b, Layout c, Layout d, Preference,
+                                   int most, Candidate*, int* count);
   /// d = alpha * op(a) * b + beta * c
   Status (*Matmul)(Handle, Operation, const void* alpha, const void* a, Layout, const void* b, Layout,
-                   const void* beta, const void* c, Layout, void* d, Layout, const Algorithm*, void* workspace,
-                   size_t workspace_bytes, cudaStream_t);
+                   const void* beta, const void* c, Layout, void* d, Layout, const Algorithm*,
+                   void* workspace, size_t workspace_bytes, cudaStream_t);
 };
 
 /// Loaded at the first call. Throws DeviceError where there is none.

@@ -31,15 +31,18 @@ std::vector<std::string> SplitAtColons(const std::string& list) {
 std::vector<std::string> Matches(const std::string& pattern) {
   std::vector<std::string> paths;
   glob_t found{};
-  if (glob(pattern.c_str(), 0, nullptr, &found) == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   globfree(&found);
   return paths;
 }
 
-/// The prefix of the first python3 on the PATH (that of a virtual environment, then of what it was made from).
+/// The prefix of the first python3 on the PATH (that of a virtual environment, then of what it was made
+/// from).
 std::vector<std::string> PythonPrefixes() {
   std::vector<std::string> prefixes;
-  if (const std::string environment = Variable("VIRTUAL_ENV"); !environment.empty()) prefixes.push_back(environment);
+  if (const std::string environment = Variable("VIRTUAL_ENV"); !environment.empty())
+    prefixes.push_back(environment);
   for (const std::string& folder : SplitAtColons(Variable("PATH"))) {
     const std::filesystem::path python = std::filesystem::path(folder) / "python3";
     if (access(python.c_str(), X_OK) != 0) continue;
@@ -90,7 +93,8 @@ DynamicLibrary::DynamicLibrary(const std::string& what, std::span<const char* co
     }
   }
   std::string places;
-  for (const std::string& folder : folders) places += (places.empty() ? "" : ", ") + (folder.empty() ? "the system's libraries" : folder);
+  for (const std::string& folder : folders)
+    places += (places.empty() ? "" : ", ") + (folder.empty() ? "the system's libraries" : folder);
   throw DeviceError(what + " was not found: none of " + tried + " in " + places + failures +
                     ". Install it, or name its folder in INTERNVL_CUDA_LIBRARIES");
 }

@@ -10,7 +10,9 @@
 namespace internvl::cuda {
 
 __device__ inline float Widen(float value) { return value; }
-__device__ inline float Widen(BFloat16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
+__device__ inline float Widen(BFloat16 value) {
+  return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
+}
 __device__ inline float Widen(int8_t value) { return value; }
 
 /// Rounds as ToBFloat16 does.

@@ -1,10 +1,9 @@
-#include "lt_products.h"
-
 #include <algorithm>
 #include <bit>
 #include <string>
 
 #include "launch.h"
+#include "lt_products.h"
 #include "time_candidates.h"
 
 namespace internvl::cuda {
@@ -51,7 +50,8 @@ struct LtProducts::Plan {
 
   void SetRows(int64_t t) {
     const auto cols = static_cast<uint64_t>(t);
-    CheckLt(library.MatrixLayoutSetAttribute(x, lt::LayoutAttribute::kCols, &cols, sizeof(cols)), "columns of x");
+    CheckLt(library.MatrixLayoutSetAttribute(x, lt::LayoutAttribute::kCols, &cols, sizeof(cols)),
+            "columns of x");
     CheckLt(library.MatrixLayoutSetAttribute(out, lt::LayoutAttribute::kCols, &cols, sizeof(cols)),
             "columns of the product");
   }
@@ -89,8 +89,8 @@ bool LtProducts::Run(const Product& product) {
     Plan& plan = Find(shape);
     if (!plan.found) continue;
     if (shape.biased) {
-      CheckLt(library_.MatmulDescSetAttribute(plan.operation, lt::OperationAttribute::kBiasPointer, &product.bias,
-                                              sizeof(product.bias)),
+      CheckLt(library_.MatmulDescSetAttribute(plan.operation, lt::OperationAttribute::kBiasPointer,
+                                              &product.bias, sizeof(product.bias)),
               "address of the bias");
     }
     plan.SetRows(product.t);
@@ -113,7 +113,8 @@ LtProducts::Plan& LtProducts::Find(const Shape& shape) {
              depth = static_cast<uint64_t>(shape.k);
   CheckLt(library_.MatmulDescCreate(&plan->operation, lt::Compute::kFloat32, lt::Type::kFloat32), "product");
   const auto set = [&](lt::OperationAttribute attribute, const auto& value) {
-    CheckLt(library_.MatmulDescSetAttribute(plan->operation, attribute, &value, sizeof(value)), "product's options");
+    CheckLt(library_.MatmulDescSetAttribute(plan->operation, attribute, &value, sizeof(value)),
+            "product's options");
   };
   set(lt::OperationAttribute::kTransposeA, lt::kTransposed);
   if (shape.biased) {
@@ -140,7 +141,8 @@ std::vector<lt::Candidate> LtProducts::Candidates(const Shape& shape, const Plan
   lt::Preference preference = nullptr;
   CheckLt(library_.MatmulPreferenceCreate(&preference), "preference");
   const auto set = [&](lt::PreferenceAttribute attribute, const auto& value) {
-    CheckLt(library_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "preference");
+    CheckLt(library_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+            "preference");
   };
   const auto bytes = static_cast<uint64_t>(workspace_.bytes());
   set(lt::PreferenceAttribute::kMaxWorkspaceBytes, bytes);
@@ -152,8 +154,9 @@ std::vector<lt::Candidate> LtProducts::Candidates(const Shape& shape, const Plan
   }
   std::vector<lt::Candidate> candidates(static_cast<size_t>(most));
   int count = 0;
-  const lt::Status status = library_.MatmulAlgoGetHeuristic(handle_, plan.operation, plan.weight, plan.x, plan.out,
-                                                            plan.out, preference, most, candidates.data(), &count);
+  const lt::Status status =
+      library_.MatmulAlgoGetHeuristic(handle_, plan.operation, plan.weight, plan.x, plan.out, plan.out,
+                                      preference, most, candidates.data(), &count);
   library_.MatmulPreferenceDestroy(preference);
   candidates.resize(status == lt::Status::kSuccess ? static_cast<size_t>(count) : 0);
   std::erase_if(candidates, [](const lt::Candidate& one) { return one.status != lt::Status::kSuccess; });
@@ -172,10 +175,11 @@ void LtProducts::ChooseByTime(const Shape& shape, Plan& plan, const Product& pro
   if (best < candidates.size()) plan.algorithm = candidates[best].algorithm;
 }
 
-lt::Status LtProducts::Multiply(const Product& product, const Plan& plan, const lt::Algorithm& algorithm) const {
+lt::Status LtProducts::Multiply(const Product& product, const Plan& plan,
+                                const lt::Algorithm& algorithm) const {
   constexpr float kOne = 1.0f, kZero = 0.0f;
-  return library_.Matmul(handle_, plan.operation, &kOne, product.weight, plan.weight, product.x, plan.x, &kZero,
-                         product.out, plan.out, product.out, plan.out, &algorithm, workspace_.data(),
+  return library_.Matmul(handle_, plan.operation, &kOne, product.weight, plan.weight, product.x, plan.x,
+                         &kZero, product.out, plan.out, product.out, plan.out, &algorithm, workspace_.data(),
                          workspace_.bytes(), stream_);
 }
 

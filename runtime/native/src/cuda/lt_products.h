@@ -31,8 +31,8 @@ class LtProducts {
   /// False where cuBLASLt has no algorithm for it. The sum is float32, the bias included, and rounded once.
   bool Run(const Product& product);
 
-  /// While on, a shape that comes first has its algorithm chosen by time, which waits for the device and takes
-  /// some hundred of its products' time; while off, by what cuBLASLt expects. For warming up.
+  /// While on, a shape that comes first has its algorithm chosen by time, which waits for the device and
+  /// takes some hundred of its products' time; while off, by what cuBLASLt expects. For warming up.
   void Measure(bool on);
 
  private:

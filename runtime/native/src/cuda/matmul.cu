@@ -1,7 +1,6 @@
-#include "matmul.h"
-
 #include <algorithm>
 
+#include "matmul.h"
 #include "row_products.h"
 #include "weight_tiles.h"
 
@@ -10,8 +9,8 @@ namespace {
 
 /// Up to here products row by row, which read the weight once, beat cuBLASLt's.
 constexpr int64_t kMostRows = 8;
-/// Weight rows that are widened at a time: enough of them to keep a large device busy, and no more, since what
-/// was widened last is still in its cache when it is multiplied.
+/// Weight rows that are widened at a time: enough of them to keep a large device busy, and no more, since
+/// what was widened last is still in its cache when it is multiplied.
 constexpr int64_t kTile = 2048;
 
 lt::Type TypeOf(DType dtype) { return dtype == DType::kFloat32 ? lt::Type::kFloat32 : lt::Type::kBFloat16; }
@@ -39,7 +38,8 @@ void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, cons
   RowProducts(x, weight, SumsOut::Of(weight, bias, out), stream_);
 }
 
-bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
+bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                      Arena& arena) {
   Scratch scratch(arena);
   const bool tensor_cores = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32;
   const DType factors = tensor_cores ? DType::kBFloat16 : DType::kFloat32;
@@ -47,7 +47,8 @@ bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias,
   const bool stored = weight.dtype == factors;  // as it is multiplied: nothing to widen
   const int64_t most = stored ? n : std::min(kTile, n);
 
-  // cuBLASLt rounds its sums, the bias included, where it has neither scales nor a bias finer than its result.
+  // cuBLASLt rounds its sums, the bias included, where it has neither scales nor a bias finer than its
+  // result.
   const bool rounds = weight.dtype != DType::kInt8 &&
                       (bias == nullptr || bias->dtype == DType::kBFloat16 || out.dtype == DType::kFloat32) &&
                       (tensor_cores || out.dtype == DType::kFloat32);
@@ -63,7 +64,8 @@ bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias,
     const std::byte* from = Offset(weight, first * k);
     if (!stored) WidenValues(from, weight.dtype, tile, factors, count * k, stream_);
     const auto after = [first](const void* values, DType dtype) {
-      return values == nullptr ? nullptr : static_cast<const std::byte*>(values) + first * ElementBytes(dtype);
+      return values == nullptr ? nullptr
+                               : static_cast<const std::byte*>(values) + first * ElementBytes(dtype);
     };
     void* to = apart ? static_cast<void*>(sums) : Offset(out, first);
     const int64_t stride = apart ? count : n;

@@ -1,5 +1,5 @@
-// Matrix products x [T, K] times weight [N, K] transposed. Chooses between our own kernels (few rows), cuBLASLt
-// in the tensors' types, and cuBLASLt over widened tiles of the weight.
+// Matrix products x [T, K] times weight [N, K] transposed. Chooses between our own kernels (few rows),
+// cuBLASLt in the tensors' types, and cuBLASLt over widened tiles of the weight.
 #pragma once
 
 #include "../tensor.h"

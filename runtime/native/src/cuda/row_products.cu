@@ -1,5 +1,5 @@
-// A warp computes two outputs of up to 8 rows of x: it holds 8 vectors of the weight in flight, reads x, which
-// all warps share, from the nearest cache, and adds the lanes' sums at the end.
+// A warp computes two outputs of up to 8 rows of x: it holds 8 vectors of the weight in flight, reads x,
+// which all warps share, from the nearest cache, and adds the lanes' sums at the end.
 #include <algorithm>
 
 #include "row_products.h"
@@ -28,7 +28,8 @@ __device__ void WidenElements(const X* from, float (&to)[kCount]) {
 
 template <typename X, typename W, int kTokens>
 __global__ void __launch_bounds__(kWarps * 32)
-    RowProductsKernel(const X* x, int tokens, const W* weight, int64_t n, int64_t k, bool vectors, SumsOut out) {
+    RowProductsKernel(const X* x, int tokens, const W* weight, int64_t n, int64_t k, bool vectors,
+                      SumsOut out) {
   constexpr int kVector = 16 / sizeof(W);
   constexpr int64_t kStep = 32 * kVector;
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -104,8 +105,8 @@ void LaunchKernel(const X* x, int64_t tokens, const W* weight, int64_t n, int64_
                   cudaStream_t stream) {
   const bool vectors = k % (16 / static_cast<int64_t>(sizeof(W))) == 0;
   const auto blocks = static_cast<unsigned>((n + kWarps * kRows - 1) / (kWarps * kRows));
-  Launch(RowProductsKernel<X, W, kTokens>, blocks, kWarps * 32, 0, stream, x, static_cast<int>(tokens), weight, n,
-         k, vectors, out);
+  Launch(RowProductsKernel<X, W, kTokens>, blocks, kWarps * 32, 0, stream, x, static_cast<int>(tokens),
+         weight, n, k, vectors, out);
 }
 
 template <typename X, typename W>

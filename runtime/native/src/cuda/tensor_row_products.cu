@@ -1,6 +1,7 @@
-// A block computes 16 or 32 outputs of up to 16 rows of x, its warps each a part of K. A warp reads its weights
-// straight into fragments of the tensor cores: which of 16 numbers meets which in a product does not matter as
-// long as both factors are ordered alike, so that a lane may take 16 bytes in a row of either for its places.
+// A block computes 16 or 32 outputs of up to 16 rows of x, its warps each a part of K. A warp reads its
+// weights straight into fragments of the tensor cores: which of 16 numbers meets which in a product does not
+// matter as long as both factors are ordered alike, so that a lane may take 16 bytes in a row of either for
+// its places.
 #include <algorithm>
 
 #include "row_products.h"
@@ -35,7 +36,8 @@ constexpr int64_t kStep = 4 * kVector<W>;
 /// kTokenTiles of 8 rows of x, kRowTiles of 16 rows of the weight, kSteps vectors of each in flight.
 template <typename W, int kTokenTiles, int kRowTiles, int kSteps>
 __global__ void __launch_bounds__(kWarps * 32)
-    TensorRowProductsKernel(const BFloat16* x, int tokens, const W* weight, int64_t n, int64_t k, SumsOut out) {
+    TensorRowProductsKernel(const BFloat16* x, int tokens, const W* weight, int64_t n, int64_t k,
+                            SumsOut out) {
   constexpr int kPairs = kVector<W> / 2;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int group = lane / 4, place = lane % 4 * kVector<W>;

@@ -1,8 +1,8 @@
-#include "time_candidates.h"
-
 #include <algorithm>
 #include <limits>
 #include <vector>
+
+#include "time_candidates.h"
 
 namespace internvl::cuda {
 namespace {
@@ -43,7 +43,8 @@ size_t BytesToFlush() {
   return 2 * static_cast<size_t>(std::max(bytes, 1 << 20));
 }
 
-size_t FastestOf(size_t count, cudaStream_t stream, const Memory& flush, const std::function<bool(size_t)>& run) {
+size_t FastestOf(size_t count, cudaStream_t stream, const Memory& flush,
+                 const std::function<bool(size_t)>& run) {
   Event start, end;
   const auto time = [&](size_t i) {
     Check(cudaMemsetAsync(flush.data(), 0, flush.bytes(), stream), "cudaMemsetAsync");

@@ -13,8 +13,9 @@ namespace internvl::cuda {
 size_t BytesToFlush();
 
 /// The index of the fastest of `count` ways; `run(i)` queues way i, or returns false where it cannot. Each
-/// starts with a cold cache (`flush`, of BytesToFlush() bytes, is written before), as weights are found between
-/// one step and the next. Waits for the stream. `count` where none can.
-size_t FastestOf(size_t count, cudaStream_t stream, const Memory& flush, const std::function<bool(size_t)>& run);
+/// starts with a cold cache (`flush`, of BytesToFlush() bytes, is written before), as weights are found
+/// between one step and the next. Waits for the stream. `count` where none can.
+size_t FastestOf(size_t count, cudaStream_t stream, const Memory& flush,
+                 const std::function<bool(size_t)>& run);
 
 }  // namespace internvl::cuda

@@ -5,8 +5,8 @@
 
 namespace internvl::cuda {
 
-/// 16 bytes, aligned, that are not read again soon: they leave what is (x, the cache of keys and values) where
-/// it is.
+/// 16 bytes, aligned, that are not read again soon: they leave what is (x, the cache of keys and values)
+/// where it is.
 __device__ inline uint4 LoadOnce(const void* from) {
 #ifdef __CUDACC__
   return __ldcs(static_cast<const uint4*>(from));
@@ -37,10 +37,12 @@ __device__ inline void WidenVector(uint4 vector, float (&to)[4], const float*) {
   to[2] = __uint_as_float(vector.z), to[3] = __uint_as_float(vector.w);
 }
 __device__ inline void WidenVector(uint4 vector, float (&to)[8], const BFloat16*) {
-  WidenPair(vector.x, to), WidenPair(vector.y, to + 2), WidenPair(vector.z, to + 4), WidenPair(vector.w, to + 6);
+  WidenPair(vector.x, to), WidenPair(vector.y, to + 2), WidenPair(vector.z, to + 4),
+      WidenPair(vector.w, to + 6);
 }
 __device__ inline void WidenVector(uint4 vector, float (&to)[16], const int8_t*) {
-  WidenBytes(vector.x, to), WidenBytes(vector.y, to + 4), WidenBytes(vector.z, to + 8), WidenBytes(vector.w, to + 12);
+  WidenBytes(vector.x, to), WidenBytes(vector.y, to + 4), WidenBytes(vector.z, to + 8),
+      WidenBytes(vector.w, to + 12);
 }
 
 }  // namespace internvl::cuda

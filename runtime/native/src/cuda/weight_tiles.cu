@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(kThreads) WidenKernel(const From* from, To* to
 
 template <typename From, typename To>
 void LaunchWiden(const void* from, void* to, int64_t count, cudaStream_t stream) {
-  Launch(WidenKernel<From, To>, BlocksFor(count * static_cast<int64_t>(sizeof(From)) / 16), kThreads, 0, stream,
-         static_cast<const From*>(from), static_cast<To*>(to), count);
+  Launch(WidenKernel<From, To>, BlocksFor(count * static_cast<int64_t>(sizeof(From)) / 16), kThreads, 0,
+         stream, static_cast<const From*>(from), static_cast<To*>(to), count);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -53,7 +53,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count, cudaStream_t stream) {
+void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count,
+                 cudaStream_t stream) {
   if (to_type == DType::kBFloat16) return LaunchWiden<int8_t, BFloat16>(from, to, count, stream);
   if (from_type == DType::kInt8) return LaunchWiden<int8_t, float>(from, to, count, stream);
   LaunchWiden<BFloat16, float>(from, to, count, stream);
@@ -61,7 +62,8 @@ void WidenValues(const void* from, DType from_type, void* to, DType to_type, int
 
 void StoreSums(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const SumsOut& out,
                cudaStream_t stream) {
-  Launch(StoreSumsKernel, BlocksFor(rows * columns), kThreads, 0, stream, sums, sums_stride, rows, columns, out);
+  Launch(StoreSumsKernel, BlocksFor(rows * columns), kThreads, 0, stream, sums, sums_stride, rows, columns,
+         out);
 }
 
 }  // namespace internvl::cuda

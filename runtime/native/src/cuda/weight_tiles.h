@@ -8,7 +8,8 @@ namespace internvl::cuda {
 
 /// Values as they are in another type: bfloat16 or int8 (without its scales) to float32, int8 to
 /// bfloat16. No value is rounded.
-void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count, cudaStream_t stream);
+void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count,
+                 cudaStream_t stream);
 
 /// Stores float32 sums [rows, columns] (sums_stride between rows; they may be where they are stored).
 void StoreSums(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const SumsOut& out,
