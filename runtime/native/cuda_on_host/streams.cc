@@ -161,6 +161,14 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return queue.ran() >= event->position ? cudaSuccess : cudaErrorNotReady;
 }
 
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  if (start == nullptr || end == nullptr || !start->queue || start->queue != end->queue)
+    return Report(cudaErrorInvalidResourceHandle);
+  if (end->queue->ran() < end->position) return cudaErrorNotReady;
+  *milliseconds = static_cast<float>(end->position - start->position);
+  return Broken();
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (stream == nullptr) return Report(cudaErrorStreamCaptureUnsupported);
   if (stream->captured) return Invalidate(stream);

@@ -1,7 +1,7 @@
 // Where float32 sums of a product go: times the scales of an int8 weight, plus the bias, rounded once.
 #pragma once
 
-#include "element.h"
+#include "packs.h"
 
 namespace internvl::cuda {
 
@@ -9,17 +9,16 @@ struct SumsOut {
   void* out;
   int64_t stride;       // elements from one row of out to the next
   const float* scales;  // of the columns; null: 1
-  const void* bias;     // of the columns; null: 0
-  bool bfloat16_out, bfloat16_bias;
+  Parameters bias;      // of the columns; null: 0
+  bool bfloat16_out;
 
   /// Of out [T, N] = ... + bias [N]; scales are those of weight [N, K].
   static SumsOut Of(const Tensor& weight, const Tensor* bias, const Tensor& out) {
     return {.out = out.data,
             .stride = out.cols(),
             .scales = weight.dtype == DType::kInt8 ? weight.scales() : nullptr,
-            .bias = bias == nullptr ? nullptr : bias->data,
-            .bfloat16_out = out.dtype == DType::kBFloat16,
-            .bfloat16_bias = bias != nullptr && bias->dtype == DType::kBFloat16};
+            .bias = Parameters(bias),
+            .bfloat16_out = out.dtype == DType::kBFloat16};
   }
 
   /// The columns from `first` on.
@@ -30,7 +29,7 @@ struct SumsOut {
     };
     rest.out = const_cast<char*>(after(out, bfloat16_out ? 2 : 4));
     rest.scales = reinterpret_cast<const float*>(after(scales, 4));
-    rest.bias = after(bias, bfloat16_bias ? 2 : 4);
+    rest.bias.data = after(bias.data, bias.bfloat16 ? 2 : 4);
     return rest;
   }
 
@@ -43,12 +42,17 @@ struct SumsOut {
 
   __device__ void Store(int64_t row, int64_t column, float sum) const {
     if (scales != nullptr) sum *= scales[column];
-    if (bias != nullptr) sum = __fadd_rn(sum, Load(bias, bfloat16_bias, column));
+    if (bias.data != nullptr) {
+      float shift[1];
+      bias.Load(column, shift);
+      sum = __fadd_rn(sum, shift[0]);
+    }
+    const float value[1] = {sum};
     const int64_t at = row * stride + column;
     if (bfloat16_out) {
-      static_cast<BFloat16*>(out)[at] = NarrowToBFloat16(sum);
+      StorePack(value, static_cast<BFloat16*>(out) + at);
     } else {
-      static_cast<float*>(out)[at] = sum;
+      StorePack(value, static_cast<float*>(out) + at);
     }
   }
 };

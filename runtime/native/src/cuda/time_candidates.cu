@@ -12,7 +12,7 @@ constexpr size_t kFinalists = 4;
 
 class Event {
  public:
-  Event() { Check(cudaEventCreate(&event_), "cudaEventCreate"); }
+  Event() { Check(cudaEventCreateWithFlags(&event_, cudaEventDefault), "cudaEventCreate"); }
   ~Event() { cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;

@@ -1,9 +1,13 @@
 // How products of few rows read weights: 16 bytes at a time, each once.
 #pragma once
 
-#include "element.h"
+#include "packs.h"
 
 namespace internvl::cuda {
+
+__device__ inline float Widen(float value) { return value; }
+__device__ inline float Widen(BFloat16 value) { return FromBits(value.bits); }
+__device__ inline float Widen(int8_t value) { return value; }
 
 /// 16 bytes, aligned, that are not read again soon: they leave what is (x, the cache of keys and values)
 /// where it is.
@@ -17,7 +21,7 @@ __device__ inline uint4 LoadOnce(const void* from) {
 
 /// Two bfloat16 as float32, the one at the lower address first.
 __device__ inline void WidenPair(uint32_t pair, float* to) {
-  to[0] = __uint_as_float(pair << 16);
+  to[0] = FromBits(pair);
   to[1] = __uint_as_float(pair & 0xffff0000u);
 }
 

@@ -16,8 +16,11 @@ unsigned BlocksFor(int64_t threads) {
 __device__ inline int64_t Thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
 __device__ inline int64_t Threads() { return static_cast<int64_t>(gridDim.x) * kThreads; }
 
-__device__ inline void Set(float* to, float value) { *to = value; }
-__device__ inline void Set(BFloat16* to, float value) { *to = NarrowToBFloat16(value); }
+template <typename T>
+__device__ void Set(T* to, float value) {
+  const float values[1] = {value};
+  StorePack(values, to);
+}
 
 template <typename From, typename To>
 __global__ void __launch_bounds__(kThreads) WidenKernel(const From* from, To* to, int64_t count) {
