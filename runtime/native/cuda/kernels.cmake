@@ -16,8 +16,8 @@ target_include_directories(internvl_cuda PRIVATE src)
 target_include_directories(internvl_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_options(internvl_cuda PRIVATE
   "$<$<COMPILE_LANGUAGE:CXX>:-O3;-Wall;-Wextra>"
-  # Not --use_fast_math: results are compared with the CPU's. With -lineinfo profilers name source lines, at no cost.
-  "$<$<COMPILE_LANGUAGE:CUDA>:-O3;-lineinfo;-Xcompiler=-Wall,-Wextra;-Xcudafe=--display_error_number>")
+  # Not --use_fast_math: results are compared with the CPU's.
+  "$<$<COMPILE_LANGUAGE:CUDA>:-O3;--expt-relaxed-constexpr;--compress-mode=size;-Xcompiler=-Wall,-Wextra;-Xcudafe=--display_error_number>")
 
 target_sources(internvl_native PRIVATE $<TARGET_OBJECTS:internvl_cuda>)
 # It stands where these are left out.

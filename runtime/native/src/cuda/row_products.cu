@@ -1,4 +1,4 @@
-// A warp computes two outputs of up to 8 rows of x: it holds 8 vectors of the weight in flight, reads x,
+// A warp computes two outputs of up to 4 rows of x: it holds 8 vectors of the weight in flight, reads x,
 // which all warps share, from the nearest cache, and adds the lanes' sums at the end.
 #include <algorithm>
 
@@ -11,7 +11,7 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kRows = 2;   // of the weight, per warp
 constexpr int kSteps = 4;  // vectors of each row in flight
-constexpr int64_t kMostTokens = 8;
+constexpr int kMostTokens = 4;
 
 /// As many elements of x as a vector of the weight has.
 template <typename X, int kCount>
@@ -113,12 +113,9 @@ template <typename X, typename W>
 void Run(const Tensor& x, const Tensor& weight, SumsOut out, cudaStream_t stream) {
   const int64_t n = weight.rows(), k = x.cols();
   for (int64_t first = 0; first < x.rows(); first += kMostTokens) {
-    const int64_t tokens = std::min(kMostTokens, x.rows() - first);
+    const int64_t tokens = std::min<int64_t>(kMostTokens, x.rows() - first);
     const X* from = x.as<X>() + first * k;
-    const auto launch = tokens > 4   ? LaunchKernel<X, W, 8>
-                        : tokens > 2 ? LaunchKernel<X, W, 4>
-                        : tokens > 1 ? LaunchKernel<X, W, 2>
-                                     : LaunchKernel<X, W, 1>;
+    const auto launch = tokens > 1 ? LaunchKernel<X, W, kMostTokens> : LaunchKernel<X, W, 1>;
     launch(from, tokens, weight.as<W>(), n, k, out, stream);
     out = out.Below(tokens);
   }

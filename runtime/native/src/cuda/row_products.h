@@ -6,7 +6,7 @@
 
 namespace internvl::cuda {
 
-/// x [T, K] times weight [N, K] transposed, in float32, any types; the weight is read once for each 8 rows of
+/// x [T, K] times weight [N, K] transposed, in float32, any types; the weight is read once for each 4 rows of
 /// x.
 void RowProducts(const Tensor& x, const Tensor& weight, const SumsOut& out, cudaStream_t stream);
 
