@@ -12,7 +12,9 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{operator,runtime,router,local,cli,rpc,bench,tools,scripts,examples}/**/*.test.ts'],
+          include: [
+            '{operator,runtime,router,local,cli,rpc,bench,tools,scripts,examples,gpu-check}/**/*.test.ts',
+          ],
         },
       },
       {

@@ -1,0 +1,80 @@
+// Seeded operands of the operations under check, the same on every device, and what comes back.
+import type { DType, Native, Tensor } from '../runtime/native/index.ts';
+
+export type Floating = 'float32' | 'bfloat16';
+
+/** Uniform values in [-1, 1) from a 32-bit xorshift. */
+export function seeded(seed: number): () => number {
+  let state = (seed * 2654435761 + 1) >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    state >>>= 0;
+    return state / 2 ** 31 - 1;
+  };
+}
+
+/** The operands of one case; all are freed together. */
+export class Operands {
+  readonly ops: Native;
+  readonly #next: () => number;
+  readonly #made: Tensor[] = [];
+  readonly #mark: number;
+
+  constructor(ops: Native, seed: number) {
+    this.ops = ops;
+    this.#next = seeded(seed);
+    this.#mark = ops.mark();
+  }
+
+  /** Values in [-scale, scale) that dtype holds exactly. */
+  tensor(dtype: Floating, shape: readonly number[], scale = 1): Tensor {
+    const size = shape.reduce((product, extent) => product * extent, 1);
+    const values = Float32Array.from({ length: size }, () => this.#next() * scale);
+    const made = this.#allocate(dtype, shape);
+    // The upper halves alone: cut, not rounded, which is as good for random values.
+    const bytes = dtype === 'float32' ? values : upperHalves(values);
+    this.ops.write(made, 0, new Uint8Array(bytes.buffer));
+    return made;
+  }
+
+  /** An int8 weight with a scale for each row. */
+  int8(rows: number, columns: number): Tensor {
+    const made = this.#allocate('int8', [rows, columns]);
+    const values = Int8Array.from({ length: rows * columns }, () => Math.round(this.#next() * 127));
+    const scales = Float32Array.from({ length: rows }, () => Math.abs(this.#next()) / 64);
+    this.ops.write(made, 0, new Uint8Array(values.buffer));
+    this.ops.write(made, Math.ceil((rows * columns) / 64) * 64, new Uint8Array(scales.buffer));
+    return made;
+  }
+
+  /** `count` indices below `limit`. */
+  indices(count: number, limit: number): Tensor {
+    return this.ops.indices(Int32Array.from({ length: count }, () => this.below(limit)));
+  }
+
+  below(limit: number): number {
+    return Math.min(limit - 1, Math.floor(((this.#next() + 1) / 2) * limit));
+  }
+
+  pixels(size: number): Uint8Array {
+    return Uint8Array.from({ length: size * size * 3 }, () => this.below(256));
+  }
+
+  free(): void {
+    this.ops.release(this.#mark);
+    for (const tensor of this.#made) this.ops.free(tensor);
+  }
+
+  #allocate(dtype: DType, shape: readonly number[]): Tensor {
+    const made = this.ops.allocate(dtype, shape);
+    this.#made.push(made);
+    return made;
+  }
+}
+
+function upperHalves(values: Float32Array): Uint16Array {
+  const words = new Uint16Array(values.buffer);
+  return Uint16Array.from({ length: values.length }, (_, i) => words[2 * i + 1] as number);
+}

@@ -1,0 +1,16 @@
+// The shape of InternVL-Chat-V1-2, as its config.json has it.
+import { modelShape } from '../bench/shapes.ts';
+
+const shape = modelShape(
+  {
+    hidden_size: 7168,
+    intermediate_size: 20_480,
+    num_hidden_layers: 60,
+    num_attention_heads: 56,
+    num_key_value_heads: 8,
+    vocab_size: 64_007,
+  },
+  { hidden_size: 3200, intermediate_size: 12_800, num_attention_heads: 25 },
+);
+
+export const SHAPE_40B = { ...shape, vision_config: { ...shape.vision_config, num_hidden_layers: 45 } };
