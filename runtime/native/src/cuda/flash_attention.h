@@ -15,19 +15,38 @@ namespace internvl::cuda {
 
 constexpr int kFlashRows = 128, kFlashKeys = 64, kFlashThreads = 128;
 
-/// What a block computes. Row r of `count` is head (first + r) % group of query (first + r) / group: the heads
-/// that share a key head are rows of one tile.
+/// What a block computes: `count` query rows, one for each head of the group that shares a key head, query by
+/// query. Row 0 is head first_head of the group.
 struct QueryTile {
-  const BFloat16* q;  // head 0 of query 0
+  const BFloat16* q;  // head 0 of row 0's query
   BFloat16* out;
   int64_t q_stride, out_stride;  // from one query to the next
-  int group, first, count;
-  int query_0_sees;  // so many keys; each further query one more,
-  int keys;          // but none more than so many
+  int group, first_head, count;
+  int row_0_sees;  // so many keys; each further query one more,
+  int keys;        // but none more than so many
+  // Divides exactly what rows there are by groups of up to 2048 heads.
+  uint32_t reciprocal;
 
-  __device__ int query(int row) const { return (first + row) / group; }
-  __device__ int64_t column(int row) const { return static_cast<int64_t>((first + row) % group); }
-  __device__ int Visible(int row) const { return min(query_0_sees + query(row), keys); }
+  /// Rows [first, first + kFlashRows) of `rows` of a sequence of which q and out are the first query. That one
+  /// sees `first_sees` keys, and none more than `keys`.
+  __device__ QueryTile(const BFloat16* q, int64_t q_stride, BFloat16* out, int64_t out_stride, int group,
+                       int first, int rows, int first_sees, int keys)
+      : q(q + first / group * q_stride),
+        out(out + first / group * out_stride),
+        q_stride(q_stride),
+        out_stride(out_stride),
+        group(group),
+        first_head(first % group),
+        count(min(kFlashRows, rows - first)),
+        row_0_sees(first_sees + first / group),
+        keys(keys),
+        reciprocal(((1u << 24) + static_cast<uint32_t>(group) - 1) / static_cast<uint32_t>(group)) {}
+
+  __device__ int query(int row) const {
+    return static_cast<int>((static_cast<uint32_t>(first_head + row) * reciprocal) >> 24);
+  }
+  __device__ int64_t head(int row) const { return first_head + row - query(row) * group; }
+  __device__ int Visible(int row) const { return min(row_0_sees + query(row), keys); }
 };
 
 /// Keys and values of one head, one after the other with a stride.
@@ -44,7 +63,6 @@ class DenseKeys {
   __device__ void Publish(int, int) {}
   __device__ const BFloat16* k(int tile, int row) const { return k_ + (tile * kFlashKeys + row) * stride_; }
   __device__ const BFloat16* v(int tile, int row) const { return v_ + (tile * kFlashKeys + row) * stride_; }
-  __device__ const BFloat16* somewhere() const { return k_; }
 
  private:
   const BFloat16* k_;
@@ -54,56 +72,54 @@ class DenseKeys {
 
 template <int kDim, typename Keys>
 constexpr int FlashSharedBytes() {
-  return SharedTile<kDim>::Bytes(kFlashRows + 2 * kFlashKeys) + Keys::kSharedBytes;
+  return SharedTile<kDim>::Bytes(kFlashRows + 2 * kFlashKeys) + static_cast<int>(sizeof(QueryTile)) +
+         Keys::kSharedBytes;
 }
 
-/// Starts to copy kRows rows of kDim; row(i) is where row i is, null for zeros.
+/// Starts to copy the first `count` rows, at least one, of kRows; zeros follow them. row(i) is where row i is.
 template <int kDim, int kRows, typename Row>
-__device__ void CopyRows(unsigned char* tile, const void* somewhere, Row&& row) {
+__device__ void CopyRows(unsigned char* tile, int count, Row&& row) {
   constexpr int kChunks = SharedTile<kDim>::kChunks, kStep = kFlashThreads / kChunks;
   const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
 #pragma unroll
   for (int i = 0; i < kRows; i += kStep) {
-    const BFloat16* const from = row(first + i);
-    CopyAsync16(tile + SharedTile<kDim>::Offset(first + i, chunk),
-                from == nullptr ? somewhere : from + chunk * 8, from != nullptr);
+    const BFloat16* const from = row(min(first + i, count - 1));
+    CopyAsync16(tile + SharedTile<kDim>::Offset(first + i, chunk), from + chunk * 8, first + i < count);
   }
 }
 
 /// All of kFlashThreads threads call, with FlashSharedBytes of shared memory, aligned to 128 bytes.
 template <int kDim, typename Keys>
-__device__ void FlashAttention(const QueryTile& queries, Keys keys, float scale, unsigned char* shared) {
+__device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, unsigned char* shared) {
   using Tile = SharedTile<kDim>;
   constexpr int kWarpRows = 32;
   unsigned char* const q_tile = shared;
   unsigned char* const k_tile = q_tile + Tile::Bytes(kFlashRows);
   unsigned char* const v_tile = k_tile + Tile::Bytes(kFlashKeys);
-  keys.UseShared(v_tile + Tile::Bytes(kFlashKeys));
+  // In shared memory, as registers are what this kernel has none left of.
+  auto* const in_shared = reinterpret_cast<QueryTile*>(v_tile + Tile::Bytes(kFlashKeys));
+  keys.UseShared(reinterpret_cast<unsigned char*>(in_shared + 1));
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp_row = thread / 32 * kWarpRows;
+  if (thread == 0) *in_shared = work;
+  const QueryTile& queries = *in_shared;
   // What the block's last row sees, and how many rows of the warp there are.
-  const int end = queries.Visible(queries.count - 1);
-  const int warp_rows = min(queries.count - warp_row, kWarpRows);
+  const int end = work.Visible(work.count - 1);
+  const int warp_rows = min(work.count - warp_row, kWarpRows);
   unsigned char* const warp_q = q_tile + Tile::Bytes(warp_row);
 
   const auto copy_keys = [&](int tile) {
-    CopyRows<kDim, kFlashKeys>(k_tile, keys.somewhere(), [&](int row) {
-      return tile * kFlashKeys + row < end ? keys.k(tile, row) : nullptr;
-    });
+    CopyRows<kDim, kFlashKeys>(k_tile, end - tile * kFlashKeys, [&](int row) { return keys.k(tile, row); });
     CommitCopies();
   };
   const auto copy_values = [&](int tile) {
-    CopyRows<kDim, kFlashKeys>(v_tile, keys.somewhere(), [&](int row) {
-      return tile * kFlashKeys + row < end ? keys.v(tile, row) : nullptr;
-    });
+    CopyRows<kDim, kFlashKeys>(v_tile, end - tile * kFlashKeys, [&](int row) { return keys.v(tile, row); });
     CommitCopies();
   };
 
   keys.Publish(0, keys.Find(0, end));
   __syncthreads();
-  CopyRows<kDim, kFlashRows>(q_tile, keys.somewhere(), [&](int row) {
-    return row < queries.count
-               ? queries.q + queries.query(row) * queries.q_stride + queries.column(row) * kDim
-               : nullptr;
+  CopyRows<kDim, kFlashRows>(q_tile, queries.count, [&](int row) {
+    return queries.q + queries.query(row) * queries.q_stride + queries.head(row) * kDim;
   });
   copy_keys(0);
 
@@ -161,7 +177,7 @@ __device__ void FlashAttention(const QueryTile& queries, Keys keys, float scale,
   constexpr int kRowsAtOnce = 32 / Tile::kChunks;
   for (int row = lane / Tile::kChunks; row < warp_rows; row += kRowsAtOnce) {
     const int at = warp_row + row, chunk = lane % Tile::kChunks;
-    BFloat16* const out = queries.out + queries.query(at) * queries.out_stride + queries.column(at) * kDim;
+    BFloat16* const out = queries.out + queries.query(at) * queries.out_stride + queries.head(at) * kDim;
     *reinterpret_cast<uint4*>(out + chunk * 8) =
         *reinterpret_cast<const uint4*>(warp_q + Tile::Offset(row, chunk));
   }

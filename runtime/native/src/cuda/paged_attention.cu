@@ -76,7 +76,7 @@ void AttendPages(const Tensor& qkv, const PagedCache& cache, const PagedSequence
                          .dim = static_cast<int>(heads.dim),
                          .scale = scale};
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (scale > 0 && (heads.dim == 128 || heads.dim == 64)) {
+      if (scale > 0 && (heads.dim == 128 || heads.dim == 64) && pages.group() <= kMostGroup) {
         return LaunchFast(pages, sequences, qkv.rows(), multiprocessors, scratch, stream);
       }
     }

@@ -33,7 +33,6 @@ class PagedKeys {
   }
   __device__ const BFloat16* k(int tile, int row) const { return k_ + Place(tile, row); }
   __device__ const BFloat16* v(int tile, int row) const { return v_ + Place(tile, row); }
-  __device__ const BFloat16* somewhere() const { return k_; }
 
  private:
   __device__ int64_t Place(int tile, int row) const { return slots_[tile % 2 * kFlashKeys + row] * stride_; }
@@ -67,15 +66,9 @@ __global__ void __launch_bounds__(kFlashThreads, 2) PagedPrefill(const __grid_co
   if (rows <= 1 || first >= rows * group) return;
   const int context = pages.context_lengths[sequence];
   const int64_t head = static_cast<int64_t>(kv_head) * group;
-  const QueryTile queries{.q = pages.qkv + row * pages.qkv_width() + head * kDim,
-                          .out = pages.out + row * pages.width() + head * kDim,
-                          .q_stride = pages.qkv_width(),
-                          .out_stride = pages.width(),
-                          .group = group,
-                          .first = first,
-                          .count = min(kFlashRows, rows * group - first),
-                          .query_0_sees = context - rows + 1,
-                          .keys = context};
+  const QueryTile queries(pages.qkv + row * pages.qkv_width() + head * kDim, pages.qkv_width(),
+                          pages.out + row * pages.width() + head * kDim, pages.width(), group, first,
+                          rows * group, context - rows + 1, context);
   FlashAttention<kDim>(queries, PagedKeys(pages, sequence, kv_head), pages.scale,
                        DynamicShared<unsigned char>());
 }

@@ -16,9 +16,15 @@ struct SharedTile {
   static constexpr int kChunks = kDim / 8;
   static constexpr int Bytes(int rows) { return rows * kRowBytes; }
 
-  /// Offset(row, c ^ d) is Offset(row, c) ^ (d * 16), and 8 rows further is 8 * kRowBytes more.
+  /// 8 rows further is 8 * kRowBytes more.
   __device__ static constexpr int Offset(int row, int chunk) {
     return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+  }
+
+  /// 16 * steps columns on from an offset that is in the first 16.
+  __device__ static constexpr int Across(int offset, int steps) {
+    // Rows are permuted in runs of 8 chunks: what follows them is an offset that an instruction can hold.
+    return (offset ^ (steps % 4 * 32)) + steps / 4 * 128;
   }
 
   /// Where a lane's address for ldmatrix is in a tile of 16 rows and 16 columns: matrices in the order rows

@@ -39,15 +39,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2) FlashImages(const __grid_con
   const int head = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * kFlashRows;
   const BFloat16* const q = images.q(blockIdx.z, head);
   const int64_t width = images.width();
-  const QueryTile queries{.q = q,
-                          .out = images.result(blockIdx.z, head),
-                          .q_stride = 3 * width,
-                          .out_stride = width,
-                          .group = 1,
-                          .first = first,
-                          .count = min(kFlashRows, images.length - first),
-                          .query_0_sees = images.length,
-                          .keys = images.length};
+  const QueryTile queries(q, 3 * width, images.result(blockIdx.z, head), width, 1, first, images.length,
+                          images.length, images.length);
   FlashAttention<kDim>(queries, DenseKeys(q + width, q + 2 * width, 3 * width), images.scale,
                        DynamicShared<unsigned char>());
 }

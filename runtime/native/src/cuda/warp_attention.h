@@ -26,6 +26,7 @@ struct WarpAttention {
   float maximum[kRowTiles][2];                // of the scores, not yet scaled
   float sum[kRowTiles][2] = {};               // this lane's part
   float scores[kRowTiles][kKeys / 8][4];
+  uint32_t weights[kRowTiles][kKeys / 8][2];  // in pairs, of each half
   const float scale;  // positive; of scores for exponents to the base 2
   const int rows_first, columns_first;
 
@@ -50,12 +51,12 @@ struct WarpAttention {
     for (int d = 0; d < kDim / 16; ++d) {
       uint32_t a[kRowTiles][4];
 #pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) LoadMatrixX4(a[r], q + r * kTileBytes + (rows_first ^ (d * 32)));
+      for (int r = 0; r < kRowTiles; ++r) LoadMatrixX4(a[r], q + r * kTileBytes + Tile::Across(rows_first, d));
 #pragma unroll
       for (int n = 0; n < kKeys / 16; ++n) {
         if (!kAll && n * 16 >= keys) continue;
         uint32_t b[4];
-        LoadMatrixX4(b, k + n * kTileBytes + (columns_first ^ (d * 32)));
+        LoadMatrixX4(b, k + n * kTileBytes + Tile::Across(columns_first, d));
         const uint32_t low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
@@ -97,12 +98,10 @@ struct WarpAttention {
         float total = 0.0f;
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& score = scores[r][n][half * 2 + i];
-            score = Exp2(fmaf(score, scale, -offset));
-            total += score;
-          }
+          const float low = Exp2(fmaf(scores[r][n][half * 2], scale, -offset));
+          const float high = Exp2(fmaf(scores[r][n][half * 2 + 1], scale, -offset));
+          total += low + high;
+          weights[r][n][half] = PackBf16(low, high);
         }
         sum[r][half] = sum[r][half] * shrink + total;
 #pragma unroll
@@ -124,15 +123,13 @@ struct WarpAttention {
       uint32_t a[kRowTiles][4];
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
-        for (int i = 0; i < 4; ++i) {
-          const float* const pair = scores[r][2 * k + i / 2] + i % 2 * 2;
-          a[r][i] = PackBf16(pair[0], pair[1]);
-        }
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[r][i] = weights[r][2 * k + i / 2][i % 2];
       }
 #pragma unroll
       for (int n = 0; n < kDim / 16; ++n) {
         uint32_t b[4];
-        LoadMatrixX4Transposed(b, v + k * kTileBytes + (rows_first ^ (n * 32)));
+        LoadMatrixX4Transposed(b, v + k * kTileBytes + Tile::Across(rows_first, n));
         const uint32_t low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {

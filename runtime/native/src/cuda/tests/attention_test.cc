@@ -262,8 +262,8 @@ int64_t MostBlocks(const std::vector<Sequence>& sequences, int64_t block_size) {
 
 Arena& DeviceArena() {
   static DeviceMemory source;
-  static Arena arena(source);
-  return arena;
+  static auto* const arena = new Arena(source);  // the emulation may be gone before what is destroyed at exit
+  return *arena;
 }
 
 template <typename T>
