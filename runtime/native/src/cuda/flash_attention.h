@@ -27,8 +27,8 @@ struct QueryTile {
   // Divides exactly what rows there are by groups of up to 2048 heads.
   uint32_t reciprocal;
 
-  /// Rows [first, first + kFlashRows) of `rows` of a sequence of which q and out are the first query. That one
-  /// sees `first_sees` keys, and none more than `keys`.
+  /// Rows [first, first + kFlashRows) of `rows` of a sequence of which q and out are the first query. That
+  /// one sees `first_sees` keys, and none more than `keys`.
   __device__ QueryTile(const BFloat16* q, int64_t q_stride, BFloat16* out, int64_t out_stride, int group,
                        int first, int rows, int first_sees, int keys)
       : q(q + first / group * q_stride),
@@ -57,8 +57,8 @@ class DenseKeys {
       : k_(k), v_(v), stride_(stride) {}
   __device__ void UseShared(unsigned char*) {}
 
-  // A tile's places are looked up by Find, handed to the block by Publish and, after a barrier, used by k and v
-  // until another is published two tiles later.
+  // A tile's places are looked up by Find, handed to the block by Publish and, after a barrier, used by k and
+  // v until another is published two tiles later.
   __device__ int Find(int, int) const { return 0; }
   __device__ void Publish(int, int) {}
   __device__ const BFloat16* k(int tile, int row) const { return k_ + (tile * kFlashKeys + row) * stride_; }
@@ -76,7 +76,8 @@ constexpr int FlashSharedBytes() {
          Keys::kSharedBytes;
 }
 
-/// Starts to copy the first `count` rows, at least one, of kRows; zeros follow them. row(i) is where row i is.
+/// Starts to copy the first `count` rows, at least one, of kRows; zeros follow them. row(i) is where row i
+/// is.
 template <int kDim, int kRows, typename Row>
 __device__ void CopyRows(unsigned char* tile, int count, Row&& row) {
   constexpr int kChunks = SharedTile<kDim>::kChunks, kStep = kFlashThreads / kChunks;
@@ -99,8 +100,8 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
   // In shared memory, as registers are what this kernel has none left of.
   auto* const in_shared = reinterpret_cast<QueryTile*>(v_tile + Tile::Bytes(kFlashKeys));
   keys.UseShared(reinterpret_cast<unsigned char*>(in_shared + 1));
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp_row = thread / 32 * kWarpRows;
-  if (thread == 0) *in_shared = work;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = WarpOfBlock() * kWarpRows;
+  if (threadIdx.x == 0) *in_shared = work;
   const QueryTile& queries = *in_shared;
   // What the block's last row sees, and how many rows of the warp there are.
   const int end = work.Visible(work.count - 1);
@@ -141,9 +142,8 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
     } else if (any) {
       attention.template Score<false>(warp_q, k_tile, any_sees - start);
       // Rows that are not there see what the last one does.
-      attention.template Absorb<false>(lane, [&](int row) {
-        return queries.Visible(warp_row + min(row, warp_rows - 1)) - start;
-      });
+      attention.template Absorb<false>(
+          lane, [&](int row) { return queries.Visible(warp_row + min(row, warp_rows - 1)) - start; });
     }
     keys.Publish(tile + 1, next);
     WaitForCopies<0>();

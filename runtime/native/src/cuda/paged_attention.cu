@@ -1,7 +1,6 @@
 // Causal attention over the paged cache: which kernels take which sequences, and the plain one.
-#include "paged_attention.h"
-
 #include "cuda_backend.h"
+#include "paged_attention.h"
 #include "paged_decode.h"
 #include "paged_prefill.h"
 #include "plain_attention.h"
@@ -57,8 +56,8 @@ void LaunchFast(const Pages<BFloat16>& pages, const PagedSequences& sequences, i
 }  // namespace
 
 void AttendPages(const Tensor& qkv, const PagedCache& cache, const PagedSequences& sequences,
-                 const HeadShape& heads, float scale, const Tensor& out, int multiprocessors, Scratch& scratch,
-                 cudaStream_t stream) {
+                 const HeadShape& heads, float scale, const Tensor& out, int multiprocessors,
+                 Scratch& scratch, cudaStream_t stream) {
   if (qkv.rows() == 0) return;
   WithElement(qkv.dtype, [&]<typename T>(T*) {
     const Pages<T> pages{.qkv = qkv.as<T>(),

@@ -14,7 +14,7 @@ namespace internvl::cuda {
 /// a captured launch may be replayed for other sequences in as many rows, with other contexts and tables in
 /// the same tensors, as long as these two are as they were; when each has one row they are.
 void AttendPages(const Tensor& qkv, const PagedCache& cache, const PagedSequences& sequences,
-                 const HeadShape& heads, float scale, const Tensor& out, int multiprocessors, Scratch& scratch,
-                 cudaStream_t stream);
+                 const HeadShape& heads, float scale, const Tensor& out, int multiprocessors,
+                 Scratch& scratch, cudaStream_t stream);
 
 }  // namespace internvl::cuda

@@ -1,25 +1,24 @@
 // Attention over the paged cache of sequences with one query row (flash-decoding): the context of a sequence
 // is cut into splits, blocks attend to one each, and a second kernel puts together what they found.
 //
-// One layer, 8 key heads of 128: a token of context is 4,096 bytes of keys and values, read once, and 56 heads
-// make 28,672 FLOPs of it, 7 per byte: bound by memory. At 3.0 TB/s 32 sequences of 1,000 tokens take 44 us,
-// one takes 1.4 us, which is less than the launches. To keep 3.0 TB/s busy for a latency of 0.7 us needs 16 KB
-// under way on each of 132 multiprocessors; here each of 8 warps has up to 16 KB.
-#include "paged_decode.h"
-
+// One layer, 8 key heads of 128: a token of context is 4,096 bytes of keys and values, read once, and 56
+// heads make 28,672 FLOPs of it, 7 a byte: bound by memory. At 3.0 TB/s 32 sequences of 1,000 tokens take 44
+// us, one takes 1.4 us, which is less than the launches. To keep 3.0 TB/s busy for a latency of 0.7 us needs
+// 16 KB under way on each of 132 multiprocessors; here each of 8 warps has up to 16 KB.
 #include <algorithm>
 
 #include "async_copy.h"
+#include "paged_decode.h"
 #include "warp_attention.h"
 
 namespace internvl::cuda {
 namespace {
 
 constexpr int kWarps = 4, kThreads = kWarps * 32;
-constexpr int kStepKeys = 16;                      // of a warp
-constexpr int kSplitKeys = kWarps * kStepKeys;     // a split has a multiple of it
-constexpr int kStages = 3;                         // steps of a warp in shared memory
-constexpr int kRows = 16;                          // of a block: heads that share a key head, the rest is empty
+constexpr int kStepKeys = 16;                   // of a warp
+constexpr int kSplitKeys = kWarps * kStepKeys;  // a split has a multiple of it
+constexpr int kStages = 3;                      // steps of a warp in shared memory
+constexpr int kRows = 16;                       // of a block: heads that share a key head, the rest is empty
 
 /// Keys of each split; those at the end of `splits` may get none.
 __host__ __device__ constexpr int KeysOfSplit(int context, int splits) {
@@ -38,7 +37,7 @@ struct DecodeShared {
 
   /// 8 more than a row has, so that stores of a fragment's 8 rows reach all banks.
   static constexpr int kResultStride = kDim + 8;
-  float* output;  // [kRows][kResultStride], not divided by the sums
+  float* output;   // [kRows][kResultStride], not divided by the sums
   float* maximum;  // [kRows], of scaled scores
   float* sum;      // [kRows]
   __device__ DecodeShared(unsigned char* shared, int warp)
@@ -55,13 +54,13 @@ class KeySteps {
  public:
   using Tile = SharedTile<kDim>;
 
-  __device__ KeySteps(const Pages<BFloat16>& pages, int sequence, int kv_head, int begin, int end,
+  __device__ KeySteps(const Pages<BFloat16>& pages, int sequence, int kv_head, int begin, int end, int warp,
                       unsigned char* stages)
       : pages_(pages),
         column_(static_cast<int64_t>(kv_head) * kDim),
         sequence_(sequence),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        first_(begin + static_cast<int>(threadIdx.x) / 32 * kStepKeys),
+        first_(begin + warp * kStepKeys),
         end_(end),
         stages_(stages),
         slot_(Find(0)) {
@@ -135,8 +134,8 @@ __device__ void StoreSplit(const Pages<BFloat16>& pages, const DecodePartials& p
     for (int warp = 0; warp < kWarps; ++warp) {
       const DecodeShared<kDim> part(shared, warp);
       const float weight = Exp2(part.maximum[row] - maximum);  // 0 of a warp without keys
-      const float4 values = *reinterpret_cast<const float4*>(
-          part.output + row * DecodeShared<kDim>::kResultStride + column);
+      const float4 values =
+          *reinterpret_cast<const float4*>(part.output + row * DecodeShared<kDim>::kResultStride + column);
       total += part.sum[row] * weight;
       output.x += values.x * weight;
       output.y += values.y * weight;
@@ -163,13 +162,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     DecodeSplit(const __grid_constant__ Pages<BFloat16> pages, const DecodePartials partials) {
   using Shared = DecodeShared<kDim>;
   const int split = static_cast<int>(blockIdx.x), sequence = static_cast<int>(blockIdx.z);
-  if (pages.queries(sequence) != 1) return;
-  const int context = pages.context_lengths[sequence];
+  const int queries = pages.queries(sequence), context = pages.context_lengths[sequence];
+  if (queries != 1) return;
   const int split_keys = KeysOfSplit(context, partials.splits), begin = split * split_keys;
   if (begin >= context) return;
 
   unsigned char* const shared = DynamicShared<unsigned char>();
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = WarpOfBlock();
   const int group = pages.group(), tiles = (group + kRows - 1) / kRows;
   const int kv_head = static_cast<int>(blockIdx.y) / tiles;
   const int first = static_cast<int>(blockIdx.y) % tiles * kRows;  // of the heads that share the key head
@@ -183,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
   CommitCopies();
 
-  KeySteps<kDim> steps(pages, sequence, kv_head, begin, min(begin + split_keys, context),
+  KeySteps<kDim> steps(pages, sequence, kv_head, begin, min(begin + split_keys, context), warp,
                        shared + Shared::kQueryBytes + warp * Shared::kWarpBytes);
   WaitForCopies<kStages - 1>();
   __syncthreads();  // all of the queries are there
@@ -219,10 +218,11 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 /// One block: head blockIdx.x of sequence blockIdx.y, a thread for each of its columns.
 template <int kDim>
-__global__ void __launch_bounds__(kDim) CombineSplits(const Pages<BFloat16> pages, const DecodePartials partials) {
+__global__ void __launch_bounds__(kDim)
+    CombineSplits(const Pages<BFloat16> pages, const DecodePartials partials) {
   const int head = static_cast<int>(blockIdx.x), sequence = static_cast<int>(blockIdx.y);
-  if (pages.queries(sequence) != 1) return;
-  const int context = pages.context_lengths[sequence];
+  const int queries = pages.queries(sequence), context = pages.context_lengths[sequence];
+  if (queries != 1) return;
   const int split_keys = KeysOfSplit(context, partials.splits);
   if (split_keys >= context) return;  // the one split has stored the result
   const int used = (context + split_keys - 1) / split_keys;
@@ -238,8 +238,8 @@ __global__ void __launch_bounds__(kDim) CombineSplits(const Pages<BFloat16> page
     total += weight;
     output += outputs[i * kDim] * weight;
   }
-  pages.out[pages.query_start[sequence] * pages.width() + static_cast<int64_t>(head) * kDim + threadIdx.x].bits =
-      static_cast<uint16_t>(PackBf16(output / total, 0.0f));
+  pages.out[pages.query_start[sequence] * pages.width() + static_cast<int64_t>(head) * kDim + threadIdx.x]
+      .bits = static_cast<uint16_t>(PackBf16(output / total, 0.0f));
 }
 
 constexpr int64_t HeadTiles(int64_t heads, int64_t kv_heads) {
@@ -254,8 +254,8 @@ void LaunchSplits(const Pages<BFloat16>& pages, const DecodePartials& partials, 
                   static_cast<unsigned>(HeadTiles(pages.heads, pages.kv_heads)), sequences);
   Launch(DecodeSplit<kDim>, grid, dim3(kThreads), DecodeShared<kDim>::kBytes, stream, pages, partials);
   if (partials.splits == 1) return;
-  Launch(CombineSplits<kDim>, dim3(static_cast<unsigned>(pages.heads), sequences), dim3(kDim), 0, stream, pages,
-         partials);
+  Launch(CombineSplits<kDim>, dim3(static_cast<unsigned>(pages.heads), sequences), dim3(kDim), 0, stream,
+         pages, partials);
 }
 
 }  // namespace

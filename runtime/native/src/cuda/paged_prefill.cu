@@ -1,12 +1,12 @@
 // Causal attention over the paged cache of sequences with several query rows (chunks of prompts).
 //
-// One layer of a prompt of 2048 tokens, 56 heads of 128 that share 8: 4 * 2048^2 / 2 * 7168 = 60 GFLOP, 76 us
-// at 790 TFLOP/s; qkv read once, out written once and the cache read once are 75 MB, 25 us at 3.0 TB/s: bound
-// by the products, and mma.sync reaches 60 to 65 % of that rate, 120 us. 786 tokens are 8.9 GFLOP, 11 us, and
-// 29 MB, 10 us. The matrix products of one layer take 15 times as long or more.
-#include "paged_prefill.h"
-
+// One layer of a prompt of 2,048 tokens, 56 heads of 128 that share 8: 4 * 2048^2 / 2 * 7168 = 60 GFLOP, 76
+// us at 790 TFLOP/s; queries and the cache read and out written once are 67 MB, 22 us at 3.0 TB/s: bound by
+// the products. mma.sync reaches 60 to 65 % of that rate, 120 us. It stays with mma.sync: the layer's matrix
+// products have 38 times the FLOPs, and more for shorter prompts. 786 tokens are 8.9 GFLOP, 11 us, and 26 MB,
+// 9 us.
 #include "flash_attention.h"
+#include "paged_prefill.h"
 
 namespace internvl::cuda {
 namespace {
@@ -56,15 +56,15 @@ __host__ __device__ int64_t FirstTile(int64_t row, int group, Index sequence) {
 /// One block: a key head and one tile of the rows of a sequence, each with the heads that share the key head.
 /// Later tiles see more keys and come first.
 template <int kDim>
-__global__ void __launch_bounds__(kFlashThreads, 2) PagedPrefill(const __grid_constant__ Pages<BFloat16> pages) {
+__global__ void __launch_bounds__(kFlashThreads, 2)
+    PagedPrefill(const __grid_constant__ Pages<BFloat16> pages) {
   const int kv_head = static_cast<int>(blockIdx.x) % pages.kv_heads, group = pages.group();
   const int64_t tile = (gridDim.x - 1 - blockIdx.x) / static_cast<unsigned>(pages.kv_heads);
-  const int sequence =
-      pages.Find(tile, [&](int s) { return FirstTile(pages.query_start[s], group, s); });
+  const int sequence = pages.Find(tile, [&](int s) { return FirstTile(pages.query_start[s], group, s); });
   const int64_t row = pages.query_start[sequence];
-  const int rows = pages.queries(sequence), first = static_cast<int>(tile - FirstTile(row, group, sequence)) * kFlashRows;
+  const int rows = pages.queries(sequence), context = pages.context_lengths[sequence];
+  const int first = static_cast<int>(tile - FirstTile(row, group, sequence)) * kFlashRows;
   if (rows <= 1 || first >= rows * group) return;
-  const int context = pages.context_lengths[sequence];
   const int64_t head = static_cast<int64_t>(kv_head) * group;
   const QueryTile queries(pages.qkv + row * pages.qkv_width() + head * kDim, pages.qkv_width(),
                           pages.out + row * pages.width() + head * kDim, pages.width(), group, first,

@@ -1,6 +1,6 @@
-// Rows of bfloat16 in shared memory as the tensor cores' fragments are read from them: 16-byte chunk c of row r
-// lies at chunk c ^ (r % 8) of its row, so that the same chunk of 8 rows, which one 8 x 8 matrix is, comes from
-// all 32 banks, and so do the 16 chunks that half a warp stores of a row.
+// Rows of bfloat16 in shared memory as the tensor cores' fragments are read from them: 16-byte chunk c of row
+// r lies at chunk c ^ (r % 8) of its row, so that the same chunk of 8 rows, which one 8 x 8 matrix is, comes
+// from all 32 banks, and so do the 16 chunks that half a warp stores of a row.
 #pragma once
 
 #include <cstdint>

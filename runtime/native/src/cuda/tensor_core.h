@@ -1,6 +1,6 @@
 // The tensor cores' product of bfloat16 tiles, the loads that hand a warp its fragments of them, and the
-// conversions around both. All 32 lanes of a warp call together. On the host a warp exchanges its operands and
-// every lane computes its part of the same result.
+// conversions around both. All 32 lanes of a warp call together. On the host a warp exchanges its operands
+// and every lane computes its part of the same result.
 //
 // mma.sync works on every architecture from sm_80 on; on sm_90 it reaches 60 to 65 % of the rate of wgmma,
 // which only Hopper has.

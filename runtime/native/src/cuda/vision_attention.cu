@@ -2,15 +2,14 @@
 //
 // One layer of one image, 25 heads of 128 over 1025 tokens: 4 * 1025^2 * 3200 = 13.4 GFLOP, 17 us at 790
 // TFLOP/s; qkv read and out written once are 26.2 MB, 8.7 us at 3.0 TB/s: bound by the products. mma.sync
-// reaches 60 to 65 % of that rate, 27 us; the 26.3 million exponentials, 16 a cycle and multiprocessor, are 7 us
-// beside it. It stays with mma.sync: attention is 5 % of the encoder's FLOPs. One image is 25 * 9 blocks, fewer
-// than the 264 that an H100 holds at once, and no multiprocessor has more than two: several images together
-// take less each.
-#include "vision_attention.h"
-
+// reaches 60 to 65 % of that rate, 27 us; the 26.3 million exponentials, 16 a cycle and multiprocessor, are 7
+// us beside them. It stays with mma.sync: attention is 5 % of the encoder's FLOPs. One image has 225 blocks,
+// 25 of them with one row, for the 264 places of an H100: 64 of 132 multiprocessors get one block only, so
+// that an image alone takes a third longer than its share of several.
 #include "cuda_backend.h"
 #include "flash_attention.h"
 #include "plain_attention.h"
+#include "vision_attention.h"
 
 namespace internvl::cuda {
 namespace {
@@ -35,7 +34,8 @@ struct Images {
 /// One block: a tile of queries of head blockIdx.x of image blockIdx.z. The last tiles, which may be small,
 /// come last.
 template <int kDim>
-__global__ void __launch_bounds__(kFlashThreads, 2) FlashImages(const __grid_constant__ Images<BFloat16> images) {
+__global__ void __launch_bounds__(kFlashThreads, 2)
+    FlashImages(const __grid_constant__ Images<BFloat16> images) {
   const int head = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * kFlashRows;
   const BFloat16* const q = images.q(blockIdx.z, head);
   const int64_t width = images.width();
@@ -54,8 +54,9 @@ __global__ void __launch_bounds__(kPlainThreads) PlainImages(const Images<T> ima
   const T* const q = images.q(image, head);
   PlainAttention(
       q + query * stride, images.dim, images.scale, images.length,
-      [&](int64_t i) { return q + width + i * stride; }, [&](int64_t i) { return q + 2 * width + i * stride; },
-      images.result(image, head) + query * width, DynamicShared<float>());
+      [&](int64_t i) { return q + width + i * stride; },
+      [&](int64_t i) { return q + 2 * width + i * stride; }, images.result(image, head) + query * width,
+      DynamicShared<float>());
 }
 
 template <int kDim>

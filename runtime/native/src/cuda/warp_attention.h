@@ -14,6 +14,11 @@ namespace internvl::cuda {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
+/// Which warp of its block this is; the compiler sees that all lanes have the same.
+__device__ inline int WarpOfBlock() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x / 32), 0);
+}
+
 /// kRowTiles * 16 query rows, kKeys keys at a time. Of each 16 rows a lane has rows lane / 4 (half 0) and
 /// lane / 4 + 8 (half 1).
 template <int kDim, int kRowTiles, int kKeys>
@@ -27,13 +32,11 @@ struct WarpAttention {
   float sum[kRowTiles][2] = {};               // this lane's part
   float scores[kRowTiles][kKeys / 8][4];
   uint32_t weights[kRowTiles][kKeys / 8][2];  // in pairs, of each half
-  const float scale;  // positive; of scores for exponents to the base 2
+  const float scale;                          // positive; of scores for exponents to the base 2
   const int rows_first, columns_first;
 
   __device__ WarpAttention(float scale, int lane)
-      : scale(scale * kLog2E),
-        rows_first(Tile::RowsFirst(lane)),
-        columns_first(Tile::ColumnsFirst(lane)) {
+      : scale(scale * kLog2E), rows_first(Tile::RowsFirst(lane)), columns_first(Tile::ColumnsFirst(lane)) {
     for (auto& tile : maximum) tile[0] = tile[1] = -INFINITY;
   }
 
@@ -51,7 +54,8 @@ struct WarpAttention {
     for (int d = 0; d < kDim / 16; ++d) {
       uint32_t a[kRowTiles][4];
 #pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) LoadMatrixX4(a[r], q + r * kTileBytes + Tile::Across(rows_first, d));
+      for (int r = 0; r < kRowTiles; ++r)
+        LoadMatrixX4(a[r], q + r * kTileBytes + Tile::Across(rows_first, d));
 #pragma unroll
       for (int n = 0; n < kKeys / 16; ++n) {
         if (!kAll && n * 16 >= keys) continue;
@@ -67,8 +71,8 @@ struct WarpAttention {
     }
   }
 
-  /// Turns scores into weights and scales what there is to the new maximum. Unless kAll, row i of the warp sees
-  /// the first visible(i) keys only: at least one, unless it has seen one before.
+  /// Turns scores into weights and scales what there is to the new maximum. Unless kAll, row i of the warp
+  /// sees the first visible(i) keys only: at least one, unless it has seen one before.
   template <bool kAll, typename Visible>
   __device__ void Absorb(int lane, Visible&& visible) {
 #pragma unroll
@@ -113,8 +117,8 @@ struct WarpAttention {
     }
   }
 
-  /// Adds the values v [kKeys] by the weights; unless kAll, weights are 0 from the first `keys` on, and values
-  /// must be finite there.
+  /// Adds the values v [kKeys] by the weights; unless kAll, weights are 0 from the first `keys` on, and
+  /// values must be finite there.
   template <bool kAll>
   __device__ void Accumulate(const unsigned char* v, int keys) {
 #pragma unroll

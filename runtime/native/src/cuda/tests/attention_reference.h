@@ -11,14 +11,15 @@ namespace internvl::cuda {
 
 /// How far results have been from the reference, as a part of what they may be.
 struct Worst {
-  double part = 0;    // of the tolerance
-  double error = 0;   // absolute, where the part was worst
+  double part = 0;   // of the tolerance
+  double error = 0;  // absolute, where the part was worst
   int64_t compared = 0;
 };
 
 /// One row of q over keys and values, and the result to compare, all [dim] in T. A row is right when each
 /// element is within
-/// - bfloat16: 2^-8 of itself, which is its own rounding, and 2^-8 of the mean of |v| by the weights, since each
+/// - bfloat16: 2^-8 of itself, which is its own rounding, and 2^-8 of the mean of |v| by the weights, since
+/// each
 ///   weight may have been rounded; and 1e-4 of both for what float32 and exp2 do,
 /// - float32: 1e-5 of both.
 /// NaN never is. Returns what is wrong, or "".
