@@ -17,8 +17,7 @@ struct Side {
 };
 
 void CopyRows(Side to, Side from, size_t width, size_t height) {
-  for (size_t r = 0; r < height; ++r)
-    std::memcpy(to.data + r * to.pitch, from.data + r * from.pitch, width);
+  for (size_t r = 0; r < height; ++r) std::memcpy(to.data + r * to.pitch, from.data + r * from.pitch, width);
 }
 
 bool Overlap(Side to, Side from, size_t width, size_t height) {
@@ -33,10 +32,9 @@ cudaError_t Copy(Side to, Side from, size_t width, size_t height, cudaMemcpyKind
   const Range source = Find(from.data, from.pitch * (height - 1) + width);
   const Range target = Find(to.data, to.pitch * (height - 1) + width);
   const bool from_device = source.space == Space::kDevice, to_device = target.space == Space::kDevice;
-  const bool wanted =
-      kind == cudaMemcpyDefault ||
-      (from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) &&
-       to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice));
+  const bool wanted = kind == cudaMemcpyDefault ||
+                      (from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) &&
+                       to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice));
   if (!source.whole || !target.whole || !wanted) return Report(cudaErrorInvalidValue);
   if (Overlap(to, from, width, height))
     return Break(cudaErrorIllegalAddress, "a copy of ranges that overlap, which has no order on a device");

@@ -41,7 +41,8 @@ bool Has(const std::string& text, const char* part) { return text.find(part) != 
 
 std::vector<uint8_t> Bytes(size_t count, unsigned seed) {
   std::vector<uint8_t> bytes(count);
-  for (size_t i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(((i + seed) * 0x9e3779b97f4a7c15u) >> 56);
+  for (size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<uint8_t>(((i + seed) * 0x9e3779b97f4a7c15u) >> 56);
   return bytes;
 }
 

@@ -2,6 +2,7 @@
 #include "device_memory.h"
 #include "download_buffer.h"
 #include "matmul.h"
+#include "pending_downloads.h"
 #include "staging_ring.h"
 
 namespace internvl::cuda {
@@ -32,6 +33,7 @@ CudaBackend::CudaBackend(int device, std::unique_ptr<MemorySource> memory)
       multiprocessors_(Attribute(cudaDevAttrMultiProcessorCount, device)),
       staging_(std::make_unique<StagingRing>(stream_)),
       downloads_(std::make_unique<DownloadBuffer>(stream_)),
+      pending_downloads_(std::make_unique<PendingDownloads>(stream_)),
       matmul_(std::make_unique<Matmul>(stream_, *device_memory_)) {}
 
 // Nothing that still runs may find its memory gone. Failures are not for a destructor: after a fault of the
@@ -65,6 +67,10 @@ void CudaBackend::UploadRows(void* to, int64_t step, const void* host, int64_t r
 
 void CudaBackend::Download(void* host, const void* from, size_t bytes) {
   downloads_->Download(host, from, bytes);
+}
+
+std::unique_ptr<PendingDownload> CudaBackend::StartDownload(const void* from, size_t bytes) {
+  return pending_downloads_->Start(from, bytes);
 }
 
 void CudaBackend::Move(void* to, const void* from, size_t bytes) {

@@ -10,6 +10,7 @@ namespace internvl::cuda {
 
 class DownloadBuffer;
 class Matmul;
+class PendingDownloads;
 class StagingRing;
 
 class CudaBackend final : public Backend {
@@ -24,6 +25,7 @@ class CudaBackend final : public Backend {
   void Zero(void* data, size_t bytes) override;
   void Upload(void* to, const void* host, size_t bytes) override;
   void Download(void* host, const void* from, size_t bytes) override;
+  std::unique_ptr<PendingDownload> StartDownload(const void* from, size_t bytes) override;
   void Move(void* to, const void* from, size_t bytes) override;
   void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows) override;
 
@@ -78,6 +80,7 @@ class CudaBackend final : public Backend {
   const int multiprocessors_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<DownloadBuffer> downloads_;
+  std::unique_ptr<PendingDownloads> pending_downloads_;
   std::unique_ptr<Matmul> matmul_;
 };
 
