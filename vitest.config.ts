@@ -15,6 +15,7 @@ export default defineConfig({
           include: [
             '{operator,runtime,router,local,cli,rpc,bench,tools,scripts,examples,gpu-check}/**/*.test.ts',
           ],
+          exclude: ['runtime/native/cuda_on_host/**'],
         },
       },
       {

@@ -3,7 +3,7 @@
 //   CUDA_ON_HOST_DRIVER      the driver's CUDA version (13000); 0: no driver
 //   CUDA_ON_HOST_CAPABILITY  compute capability times ten (90)
 //   CUDA_ON_HOST_MEMORY      bytes of memory on the devices together (no limit)
-//   CUDA_ON_HOST_FAIL_LAUNCH which launch of a kernel fails, counted from 1 (none)
+//   CUDA_ON_HOST_FAIL_LAUNCH which launch of a kernel fails, counted from 1, or next (none)
 #include "device.h"
 
 #include <cstdio>

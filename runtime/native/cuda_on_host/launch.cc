@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -106,7 +108,8 @@ class FaultHandler {
 std::atomic<long long> launches{0};
 
 void Execute(dim3 grid, dim3 block, size_t shared, long long nth, const std::function<void()>& run) {
-  if (nth == FromEnvironment("CUDA_ON_HOST_FAIL_LAUNCH", 0)) {
+  const char* failing = std::getenv("CUDA_ON_HOST_FAIL_LAUNCH");
+  if (failing != nullptr && (std::strcmp(failing, "next") == 0 || std::atoll(failing) == nth)) {
     Break(cudaErrorLaunchFailure, "launch " + std::to_string(nth) + " was told to fail");
     return;
   }
