@@ -5,18 +5,14 @@
 #include <cmath>
 
 #include "launch.h"
-#include "tensor_core.h"
+#include "packs.h"
 
 namespace internvl::cuda {
 
 constexpr int kPlainThreads = 128;
 
 __device__ inline float Widened(float value) { return value; }
-__device__ inline float Widened(BFloat16 value) { return __uint_as_float(uint32_t{value.bits} << 16); }
-__device__ inline void Store(float value, float* to) { *to = value; }
-__device__ inline void Store(float value, BFloat16* to) {
-  to->bits = static_cast<uint16_t>(PackBf16(value, 0.0f) & 0xffffu);
-}
+__device__ inline float Widened(BFloat16 value) { return FromBits(value.bits); }
 
 constexpr size_t PlainSharedBytes(int64_t dim) {
   return static_cast<size_t>(2 * dim + kPlainThreads + 4) * sizeof(float);
@@ -65,16 +61,19 @@ __device__ void PlainAttention(const T* q, int dim, float scale, int count, K&& 
     const float weight = thread < keys ? expf(score - highest) : 0.0f;
     maximum = highest;
     weights[thread] = weight;
-    // Its barriers also hand the weights to the other threads.
+    // The barriers of this one hand the weights to the other threads; those of the next maximum wait until
+    // all have used them.
     total = total * shrink + CombineInBlock(weight, parts, [](float a, float b) { return a + b; });
     for (int d = thread; d < dim; d += kPlainThreads) {
       float sum = 0.0f;
       for (int i = 0; i < keys; ++i) sum = fmaf(weights[i], Widened(v(start + i)[d]), sum);
       sums[d] = sums[d] * shrink + sum;
     }
-    __syncthreads();
   }
-  for (int d = thread; d < dim; d += kPlainThreads) Store(sums[d] / total, out + d);
+  for (int d = thread; d < dim; d += kPlainThreads) {
+    const float result[1] = {sums[d] / total};
+    StorePack(result, out + d);
+  }
 }
 
 }  // namespace internvl::cuda
