@@ -27,8 +27,13 @@ export class DeviceProcess {
       serialization: 'advanced',
       execArgv: ['--disable-warning=ExperimentalWarning'],
     });
-    const { info } = await reply(child, 'ready');
-    return new DeviceProcess(child, info);
+    try {
+      const { info } = await reply(child, 'ready');
+      return new DeviceProcess(child, info);
+    } catch (error) {
+      child.kill('SIGKILL');
+      throw error;
+    }
   }
 
   /** One task at a time. Rejects with DeviceFailure; after that the device is in no known state: stop it. */
