@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "device.h"
+#include "shared_memory.h"
 #include "streams.h"
 
 namespace cuda_on_host {
@@ -95,6 +96,7 @@ cudaError_t Give(void* pointer, Space space) {
                                                std::to_string(allocation.bytes) + " bytes");
     break;
   }
+  ForgetShared(start);
   munmap(start + inner + kPage - allocation.mapped, allocation.mapped);
   return error;
 }
@@ -117,6 +119,17 @@ Range Find(const void* address, size_t bytes) {
   if (at >= start + RoundUp(allocation.bytes, kAlign)) return {};
   return {allocation.space,
           at - start <= allocation.bytes && bytes <= allocation.bytes - static_cast<size_t>(at - start)};
+}
+
+Pages PagesOf(const void* address) {
+  Table& table = TheTable();
+  const std::lock_guard lock(table.mutex);
+  const auto found = table.by_start.find(reinterpret_cast<uintptr_t>(address));
+  if (found == table.by_start.end() || found->second.space != Space::kDevice) return {};
+  const Allocation& allocation = found->second;
+  const uintptr_t end = found->first + RoundUp(allocation.bytes, kAlign);
+  const size_t bytes = allocation.mapped - 2 * kPage;
+  return {reinterpret_cast<std::byte*>(end - bytes), bytes};
 }
 
 // Called by a signal handler in the middle of a kernel, when nothing holds the table.

@@ -24,6 +24,13 @@ struct Range {
 /// Where `bytes` bytes from `address` on lie.
 Range Find(const void* address, size_t bytes);
 
+/// The pages between the guards of the device's allocation that starts at `address`; none: there is none.
+struct Pages {
+  std::byte* first = nullptr;
+  size_t bytes = 0;
+};
+Pages PagesOf(const void* address);
+
 /// "7 bytes after 4096 bytes of device memory", or "" for an address that is near no allocation.
 std::string DescribeAddress(const void* address);
 

@@ -4,6 +4,7 @@
 //   CUDA_ON_HOST_CAPABILITY  compute capability times ten (90)
 //   CUDA_ON_HOST_MEMORY      bytes of memory on the devices together (no limit)
 //   CUDA_ON_HOST_FAIL_LAUNCH which launch of a kernel fails, counted from 1, or next (none)
+//   CUDA_ON_HOST_IPC         0: no process can open another one's memory (1)
 #include "device.h"
 
 #include <cstdio>
@@ -93,6 +94,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     CUDA_ON_HOST_NAME(cudaErrorInsufficientDriver);
     CUDA_ON_HOST_NAME(cudaErrorNoDevice);
     CUDA_ON_HOST_NAME(cudaErrorInvalidDevice);
+    CUDA_ON_HOST_NAME(cudaErrorPeerAccessUnsupported);
     CUDA_ON_HOST_NAME(cudaErrorInvalidResourceHandle);
     CUDA_ON_HOST_NAME(cudaErrorNotReady);
     CUDA_ON_HOST_NAME(cudaErrorIllegalAddress);
@@ -120,6 +122,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorPeerAccessUnsupported:
+      return "peer access is not supported between these two devices";
     case cudaErrorInvalidResourceHandle:
       return "invalid resource handle";
     case cudaErrorNotReady:
@@ -216,6 +220,12 @@ cudaError_t cudaDriverGetVersion(int* version) {
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = kVersion;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device) {
+  if (const cudaError_t error = CheckDevice(device); error != cudaSuccess) return error;
+  std::snprintf(id, static_cast<size_t>(bytes), "0000:%02X:00.0", static_cast<unsigned>(device) + 1);
   return cudaSuccess;
 }
 
