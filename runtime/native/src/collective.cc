@@ -31,11 +31,16 @@ void Collective::Together(const char* what, F&& f) {
 
 Collective::Collective(int rank, int world_size, const std::string& hostname,
                        std::chrono::milliseconds timeout)
-    : rank_(rank), world_size_(world_size) {
+    : rank_(rank), world_size_(world_size), timeout_(timeout) {
   Attempt("createCollective", [&] {
     links_ = std::make_unique<PeerLinks>(rank, world_size, hostname, timeout);
     address_ = links_->address();
   });
+}
+
+void Collective::Lose(const char* what, const std::string& why) {
+  Attempt(what, [&] { throw std::runtime_error(why); });
+  __builtin_unreachable();
 }
 
 void Collective::Connect(const std::vector<std::vector<char>>& addresses) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -28,6 +29,7 @@ class Collective {
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
+  std::chrono::milliseconds timeout() const { return timeout_; }
   /// Where every peer finds this rank.
   const std::vector<char>& address() const { return address_; }
 
@@ -42,6 +44,11 @@ class Collective {
   void AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all);
   void Broadcast(std::span<uint8_t> bytes, int root);
 
+  /// A rank whose connection has ended. May be called by any thread, at any time.
+  std::optional<int> GonePeer() const { return links_->GonePeer(); }
+  /// The group failed outside of the links: they are closed, so that the other ranks learn of it.
+  [[noreturn]] void Lose(const char* what, const std::string& why);
+
  private:
   template <typename F>
   void Attempt(const char* what, F&& f);
@@ -49,6 +56,7 @@ class Collective {
   void Together(const char* what, F&& f);
 
   const int rank_, world_size_;
+  const std::chrono::milliseconds timeout_;
   std::unique_ptr<PeerLinks> links_;
   std::vector<char> address_;
   bool connected_ = false;

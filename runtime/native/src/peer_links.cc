@@ -162,6 +162,7 @@ PeerLinks::~PeerLinks() { Close(false); }
 void PeerLinks::Close(bool abort) noexcept {
   if (listener_ >= 0) close(listener_);
   listener_ = -1;
+  const std::lock_guard lock(changing_);
   for (int& socket : sockets_) {
     if (socket < 0) continue;
     const linger at_once{1, 0};
@@ -200,7 +201,7 @@ void PeerLinks::ConnectTo(int peer, const std::vector<char>& address, Clock::tim
   }
   const int made = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (made < 0) Fail(what, errno);
-  sockets_[static_cast<size_t>(peer)] = made;
+  Keep(peer, made);
   const socklen_t length = to->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
   if (connect(made, to, length) != 0 && errno != EINPROGRESS) Fail(what, errno);
   pollfd ready{made, POLLOUT, 0};
@@ -215,6 +216,21 @@ void PeerLinks::ConnectTo(int peer, const std::vector<char>& address, Clock::tim
   greeting.rank = static_cast<uint32_t>(rank_);
   // The first bytes on a connection always find room.
   if (send(made, &greeting, sizeof(greeting), MSG_NOSIGNAL) != sizeof(greeting)) Fail(what, errno);
+}
+
+void PeerLinks::Keep(int peer, int socket) {
+  const std::lock_guard lock(changing_);
+  sockets_[static_cast<size_t>(peer)] = socket;
+}
+
+std::optional<int> PeerLinks::GonePeer() const {
+  const std::lock_guard lock(changing_);
+  std::vector<pollfd> asked;
+  // Negative numbers are passed over.
+  for (const int socket : sockets_) asked.push_back({socket, POLLRDHUP, 0});
+  if (poll(asked.data(), asked.size(), 0) <= 0) return std::nullopt;
+  const auto gone = std::find_if(asked.begin(), asked.end(), [](const pollfd& p) { return p.revents != 0; });
+  return static_cast<int>(gone - asked.begin());
 }
 
 void PeerLinks::AcceptHigher(Clock::time_point deadline) {
@@ -241,7 +257,7 @@ void PeerLinks::AcceptHigher(Clock::time_point deadline) {
                        sockets_[rank] < 0;
     if (known) {
       SendAtOnce(stranger.socket);
-      sockets_[rank] = stranger.socket;
+      Keep(static_cast<int>(rank), stranger.socket);
     } else {
       close(stranger.socket);  // whoever it is, it is none of the group
     }

@@ -5,6 +5,8 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +40,10 @@ class PeerLinks {
   /// one that meets another exchange, or no progress within the timeout, fails.
   void Exchange(std::span<const Transfer> transfers);
 
+  /// A peer that has closed its connection or whose process has ended, whatever it sent before. The one
+  /// function that another thread may call, at any time: it reads nothing.
+  std::optional<int> GonePeer() const;
+
   /// Ends the connections; with `abort` so that peers that still write to them fail.
   void Close(bool abort) noexcept;
 
@@ -48,12 +54,16 @@ class PeerLinks {
 
   void ConnectTo(int peer, const std::vector<char>& address, Clock::time_point deadline);
   void AcceptHigher(Clock::time_point deadline);
+  void Keep(int peer, int socket);
 
   const int rank_, world_size_;
   const std::chrono::milliseconds timeout_;
   Secret secret_{};
   int listener_ = -1;
   std::vector<int> sockets_;  // by peer; -1: none
+  // Held where sockets_ changes and where another thread reads it, so that it never asks about a number that
+  // has become another file's.
+  mutable std::mutex changing_;
   uint32_t exchanges_ = 0;
 };
 
