@@ -33,4 +33,6 @@ void Backend::UploadRows(void* to, int64_t step, const void* host, int64_t row_b
   }
 }
 
+std::unique_ptr<DeviceGroup> Backend::JoinGroup(Collective&, std::string&) { return nullptr; }
+
 }  // namespace internvl

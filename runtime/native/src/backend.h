@@ -74,6 +74,24 @@ class PendingDownload {
   virtual const void* Wait() = 0;
 };
 
+/// The ranks' exchanges of tensors without a way through the host. Every rank calls the same ones in the same
+/// order; like a backend's, they may return before the work is done, and are part of what is recorded where
+/// can_record() says so. Throws CollectiveFailure, as the backend's Download does once a peer is lost.
+class DeviceGroup {
+ public:
+  virtual ~DeviceGroup() = default;
+  /// x summed over the ranks, in place: float32 or bfloat16, summed in float32 and rounded once, the same
+  /// bits on every rank.
+  virtual void AllReduce(const Tensor& x) = 0;
+  /// x float32 [rows, cols] of each rank -> out [rows, world size * cols], rank 0's columns first.
+  virtual void AllGatherColumns(const Tensor& x, const Tensor& out) = 0;
+  /// Which ways were taken, for reports: the same on every rank.
+  virtual std::string path() const = 0;
+  virtual bool can_record() const = 0;
+};
+
+class Collective;
+
 /// Calls of one backend come from one thread, in order, and may return before the work is done: work is done
 /// in the order of the calls, and Download waits for it. Tensors hold float32 or bfloat16 unless said
 /// otherwise; results have been made by the caller and do not overlap operands. What is rounded where is said
@@ -106,6 +124,12 @@ class Backend {
   virtual bool can_record() const { return false; }
   virtual void BeginRecording() {}
   virtual std::unique_ptr<RecordedWork> EndRecording() { return nullptr; }
+
+  // --- collectives
+  /// Null where tensors go by way of the host. Every rank of `host`, which is connected and outlives the
+  /// group, calls it at the same time, and all take the same ways; `left_out` says which were not taken, and
+  /// why. The backend outlives the group. Throws CollectiveFailure.
+  virtual std::unique_ptr<DeviceGroup> JoinGroup(Collective& host, std::string& left_out);
 
   // --- operations: see index.ts
   /// Element i becomes mean + spread * SeededUniform(seed, i), rounded; int8: see SeededWeight. Not int32,
