@@ -11,13 +11,15 @@ import { grpcClient, sseClient, type StreamClient } from './stream-clients.ts';
 
 const ROUNDS = 3;
 const STREAMS = [64, 256, 1024];
+const WARM_UP_STREAMS = 256;
 const STEP_MS = SIMULATION.stepUs / 1000;
 const BARE = 'no router';
 const OURS = 'ours';
 
 const ABOUT = `Router processes on one machine with their replicas and their clients. Ours speaks gRPC, tokenizes, detokenizes and batches; the peers
 pass on HTTP and server-sent events, chosen round-robin, the least they can do. CPU time is the router process's own, from the operating system.
-Times to the first token are of streams of one token, sent every 50 ms beside the others. Their limit is that of the HTTP replicas without a
+Before the first figure each has a round of ${WARM_UP_STREAMS} streams and one of unary requests that do not count: a program that is compiled while it runs
+is measured as it serves, not as it starts. Times to the first token are of streams of one token, sent every 50 ms beside the others. Their limit is that of the HTTP replicas without a
 router; what is above it is the router's (ours has replicas of its own kind, with the same steps). Where fewer tokens arrive than ${1000 / STEP_MS} a second and stream, the machine is full, and times to first tokens tell of that.`;
 
 /** What is loaded in turn; a pid makes it a router. */
@@ -100,9 +102,13 @@ async function measureAll(
 ): Promise<PeerRow[]> {
   const rows: PeerRow[] = [];
   /** Runs rounds of all contenders in turn; a peer that fails is out, and named. */
-  const rounds = async <Result>(what: string, of: (contender: Contender) => Promise<Result>) => {
+  const rounds = async <Result>(
+    what: string,
+    of: (contender: Contender) => Promise<Result>,
+    count: number = ROUNDS,
+  ) => {
     const results = new Map<string, Result[]>();
-    for (let round = 0; round < ROUNDS; round++)
+    for (let round = 0; round < count; round++)
       for (const contender of Array.from(contenders))
         try {
           const result = await of(contender);
@@ -115,6 +121,17 @@ async function measureAll(
         }
     return results;
   };
+  const unaryOf = async ({ client, pid }: Contender): Promise<number> =>
+    pid === undefined ? 0 : await measureUnary(client, pid);
+  say('routers, warm-up');
+  await rounds(
+    'warm-up',
+    async (contender) => {
+      await measureStreams(contender.client, WARM_UP_STREAMS, contender.pid);
+      await unaryOf(contender);
+    },
+    1,
+  );
   for (const streams of STREAMS) {
     const results = await rounds(`${streams} streams`, ({ client, pid }) =>
       measureStreams(client, streams, pid),
@@ -123,9 +140,7 @@ async function measureAll(
     measured.forEach((row) => say(rowLine(row)));
     rows.push(...measured);
   }
-  const unary = await rounds('unary requests', async ({ client, pid }) =>
-    pid === undefined ? 0 : await measureUnary(client, pid),
-  );
+  const unary = await rounds('unary requests', unaryOf);
   const perCore = (name: string) => medianOf(unary.get(name), (value) => value);
   rows.push(
     peerRow({
