@@ -27,8 +27,9 @@ import { RateEstimator } from './rates.ts';
 import { NEVER_CONNECTED, transition, type ReplicaEvent, type ReplicaState } from './replica-state.ts';
 import { toSubmit, type Work } from './request.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { eachHandle } from './step-output.ts';
+import { StepTokens } from './step-output.ts';
 import { fetchTokenizerFiles } from './tokenizer-fetch.ts';
+import type { Part, Turns } from './turns.ts';
 
 /** After a probe that failed, unless the breaker says when. */
 const PROBE_AGAIN_MS = 1_000;
@@ -45,6 +46,8 @@ export interface ReplicaOptions {
   readonly pictures: PictureStore;
   readonly counters: PictureCounters;
   readonly logger: Logger;
+  /** In which the tokens of streams that have begun are handed on; one for all replicas. */
+  readonly turns: Turns;
   readonly now: () => number;
   /** Its credits or load changed: waiting requests may have a place now. Comes with each step. */
   readonly onLoad: () => void;
@@ -65,6 +68,10 @@ export class Replica {
   readonly #attempts = new Map<number, Attempt>();
   /** Submitted in this session, and in no report of the replica's yet; oldest first. */
   #unaccepted: Attempt[] = [];
+  /** Handles of those that were submitted and have no token. */
+  readonly #unstarted = new Set<number>();
+  /** What is left to hand on of the last step: never more than one. */
+  #step: Part | undefined;
   #state: ReplicaState = NEVER_CONNECTED;
   #ledger = new Ledger();
   #prefixes = new HeldPrefixes(0);
@@ -316,6 +323,7 @@ export class Replica {
     const { work, handle } = attempt;
     const seq = this.#ledger.submit(handle);
     attempt.submitted(seq);
+    this.#unstarted.add(handle);
     this.#unaccepted.push(attempt);
     this.#session.submit(toSubmit(work, handle, seq, this.#options.now()));
   }
@@ -373,8 +381,21 @@ export class Replica {
         this.rates.step(output.load.running, output.load.stepUs / 1e6);
       this.#tellAccepted();
     }
-    eachHandle(output, this.#tokens);
+    this.#finishStep();
+    const tokens = new StepTokens(output);
+    // Somebody waits for a first token, and the end of an answer makes room for another; the others only go on.
+    const urgent = new Set(this.#unstarted);
+    for (const { handle } of output.done) urgent.add(handle);
+    tokens.first(urgent, this.#tokens);
     for (const done of output.done) this.#done(done);
+    this.#step = (count) => tokens.next(count, this.#tokens);
+    this.#options.turns.begin(this.#step);
+  }
+
+  /** Hands on what is left of the step before. */
+  #finishStep(): void {
+    if (this.#step !== undefined) this.#options.turns.finish(this.#step);
+    this.#step = undefined;
   }
 
   readonly #tokens = (
@@ -382,6 +403,7 @@ export class Replica {
     tokenIds: readonly number[],
     logprobs: readonly TokenLogprob[],
   ): void => {
+    if (this.#unstarted.size > 0 && tokenIds.length > 0) this.#unstarted.delete(handle);
     this.#attempts.get(handle)?.tokens(tokenIds, logprobs);
   };
 
@@ -449,12 +471,15 @@ export class Replica {
     const attempt = this.#attempts.get(handle);
     if (attempt === undefined) return undefined;
     this.#attempts.delete(handle);
+    this.#unstarted.delete(handle);
     this.#ledger.release(handle);
     return attempt;
   }
 
   #lost(reason: string): void {
     // Not a matter for the breaker: without a session it gets nothing, and after the next welcome nothing before its probe has passed.
+    this.#finishStep();
+    this.#unstarted.clear();
     this.#generation++;
     this.#ledger = new Ledger();
     this.#unaccepted = [];

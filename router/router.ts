@@ -24,6 +24,7 @@ import type { ReplicaPhase } from './replica-state.ts';
 import { ReportWriter } from './report.ts';
 import { Inference, inferenceService } from './server.ts';
 import { DEFAULT_SESSION } from './session.ts';
+import { Turns } from './turns.ts';
 import type { RequestLimits } from './validate.ts';
 
 const DESCRIPTORS = new URL('../gen/descriptors.binpb', import.meta.url);
@@ -34,6 +35,8 @@ const AGING_MS = 10_000;
 const MAX_CACHED_PICTURE_BYTES = 64 << 20;
 /** While a deployment goes over to another model, replicas of both are served. A fixed list has no such time: there it is a mistake. */
 const MOST_MODELS_DISCOVERED = 2;
+/** Streams that get tokens in one turn of the event loop: about a millisecond of work. What comes in meanwhile waits as long at most. */
+const STREAMS_A_TURN = 96;
 /** The exchange with a replica: a batch of prompts, or a step's log-probabilities. */
 const MAX_SESSION_MESSAGE_BYTES = 64 << 20;
 
@@ -106,6 +109,7 @@ export class Router {
       },
     );
     const routerId = `router-${randomBytes(4).toString('hex')}`;
+    const turns = new Turns(STREAMS_A_TURN);
     const make = ({ name, uid, address }: Endpoint): Replica =>
       new Replica({
         name,
@@ -118,6 +122,7 @@ export class Router {
         pictures,
         counters: this.metrics,
         logger,
+        turns,
         now,
         onLoad: () => this.#dispatcher.plan(),
         onState: () => this.#changed(),

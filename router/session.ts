@@ -49,10 +49,11 @@ export class Session {
   #retryTimer: NodeJS.Timeout | undefined;
   #heartbeatTimer: NodeJS.Timeout | undefined;
   #silenceTimer: NodeJS.Timeout | undefined;
-  /** What is sent at the end of this tick, so that requests placed together travel in one message. */
+  /** What is about to be sent: requests placed together travel in one message, and so do those taken back in one turn. */
   #submits: Submit[] = [];
   #aborts: number[] = [];
-  #flushPlanned = false;
+  #submitsPlanned = false;
+  #abortsPlanned = false;
   /** Messages that have come. */
   #heard = 0;
 
@@ -82,13 +83,25 @@ export class Session {
 
   submit(submission: Submit): void {
     this.#submits.push(submission);
-    this.#planFlush();
+    if (this.#submitsPlanned) return;
+    this.#submitsPlanned = true;
+    // Not in the next turn, which may first be busy with other streams' tokens: requests are placed together in one go.
+    process.nextTick(() => {
+      this.#submitsPlanned = false;
+      this.#sendSubmits();
+    });
   }
 
   abort(handle: number): void {
     // What has not left yet need not be taken back by the replica, but its sequence number is spent: it goes out, then its abort.
     this.#aborts.push(handle);
-    this.#planFlush();
+    if (this.#abortsPlanned) return;
+    this.#abortsPlanned = true;
+    setImmediate(() => {
+      this.#abortsPlanned = false;
+      this.#sendSubmits();
+      this.#sendAborts();
+    });
   }
 
   /** Ends this stream, as if the replica had, and connects again. */
@@ -151,19 +164,16 @@ export class Session {
     this.#listener.onLost(reason);
   }
 
-  #planFlush(): void {
-    if (this.#flushPlanned) return;
-    this.#flushPlanned = true;
-    setImmediate(() => {
-      this.#flushPlanned = false;
-      if (this.#stream === undefined) return;
-      const submits = this.#submits;
-      const handles = this.#aborts;
-      this.#submits = [];
-      this.#aborts = [];
-      if (submits.length > 0) this.#send({ $case: 'submitBatch', value: { submits } });
-      if (handles.length > 0) this.#send({ $case: 'abort', value: { handles } });
-    });
+  #sendSubmits(): void {
+    const submits = this.#submits;
+    this.#submits = [];
+    if (submits.length > 0) this.#send({ $case: 'submitBatch', value: { submits } });
+  }
+
+  #sendAborts(): void {
+    const handles = this.#aborts;
+    this.#aborts = [];
+    if (handles.length > 0) this.#send({ $case: 'abort', value: { handles } });
   }
 
   // Unbounded buffering cannot happen here: submissions are bounded by credits, and a replica that reads nothing falls silent.
