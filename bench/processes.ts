@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
+import { ROUTER_MEMORY } from '../operator/resources/router-memory.ts';
 
 const TICKS_PER_SECOND = 100;
 const ROUTER = new URL('../router/main.ts', import.meta.url).pathname;
@@ -42,8 +43,10 @@ export async function startNode(
   args: readonly string[],
   message: string,
   nodeArgs: readonly string[] = [],
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const child = spawn(process.execPath, [...nodeArgs, file, ...args], {
+    env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   // Reading goes on for as long as the process lives: a closed pipe would end it.
@@ -68,13 +71,15 @@ export async function startReplica(simulation: Simulation): Promise<Server> {
   return await startNode(RUNTIME, args, 'serving');
 }
 
+/** With the memory settings of a deployed one. */
 export async function startRouter(
   replicas: readonly Server[],
   flags: readonly string[] = [],
   nodeArgs: readonly string[] = [],
 ): Promise<Server> {
   const named = replicas.flatMap(({ address }, i) => ['--replica', `r${i}=${address}`]);
-  return await startNode(ROUTER, ['--listen', '127.0.0.1:0', ...named, ...flags], 'listening', nodeArgs);
+  const args = ['--listen', '127.0.0.1:0', ...named, ...flags];
+  return await startNode(ROUTER, args, 'listening', nodeArgs, ROUTER_MEMORY);
 }
 
 /** Ends a process and waits for its end. */

@@ -116,10 +116,21 @@ describe('the router', () => {
         '--report-config-map demo-routers --pod-name $(POD_NAME) --pod-uid $(POD_UID) --served-name demo ' +
         '--queue-max-requests 1000 --queue-max-bytes 268435456 --queue-max-wait-ms 60000 --drain-timeout-ms 30000',
     );
-    expect(container?.env?.map(({ name, valueFrom }) => [name, valueFrom?.fieldRef?.fieldPath])).toEqual([
+    const fields = container?.env?.filter(({ valueFrom }) => valueFrom !== undefined);
+    expect(fields?.map(({ name, valueFrom }) => [name, valueFrom?.fieldRef?.fieldPath])).toEqual([
       ['POD_NAME', 'metadata.name'],
       ['POD_UID', 'metadata.uid'],
       ['POD_IP', 'status.podIP'],
+    ]);
+  });
+
+  it('keeps the memory of large requests for the next ones', () => {
+    const values = router().spec?.template.spec?.containers[0]?.env?.filter(
+      ({ value }) => value !== undefined,
+    );
+    expect(values).toEqual([
+      { name: 'MALLOC_MMAP_THRESHOLD_', value: '33554432' },
+      { name: 'MALLOC_TRIM_THRESHOLD_', value: '134217728' },
     ]);
   });
 

@@ -9,6 +9,7 @@ import { flags } from './flags.ts';
 import { childMetadata, componentLabels } from './labels.ts';
 import { CONTAINER_SECURITY, POD_SECURITY } from './pod-security.ts';
 import { livenessProbe, startupProbe } from './probes.ts';
+import { ROUTER_MEMORY } from './router-memory.ts';
 
 /** Endpoints and load balancers go on sending for a moment after a pod began to end. */
 const PRE_STOP_SECONDS = 5;
@@ -66,6 +67,7 @@ function routerPodSpec(
           { name: 'POD_NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
           { name: 'POD_UID', valueFrom: { fieldRef: { fieldPath: 'metadata.uid' } } },
           { name: 'POD_IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } },
+          ...Object.entries(ROUTER_MEMORY).map(([name, value]) => ({ name, value })),
         ],
         ports: [
           { name: 'grpc', containerPort: PORTS.grpc },
