@@ -70,8 +70,8 @@ export class Replica {
   #unaccepted: Attempt[] = [];
   /** Handles of those that were submitted and have no token. */
   readonly #unstarted = new Set<number>();
-  /** What is left to hand on of the last step: never more than one. */
-  #step: Part | undefined;
+  /** What is being handed on: of one step, or of several while they come faster than that. Bounded by what live sequences may still have. */
+  #step: { readonly tokens: StepTokens; readonly part: Part } | undefined;
   #state: ReplicaState = NEVER_CONNECTED;
   #ledger = new Ledger();
   #prefixes = new HeldPrefixes(0);
@@ -381,21 +381,25 @@ export class Replica {
         this.rates.step(output.load.running, output.load.stepUs / 1e6);
       this.#tellAccepted();
     }
-    this.#finishStep();
-    const tokens = new StepTokens(output);
+    const tokens = new StepTokens(output, this.#step?.tokens);
+    if (this.#step !== undefined) this.#options.turns.end(this.#step.part);
     // Somebody waits for a first token, and the end of an answer makes room for another; the others only go on.
     const urgent = new Set(this.#unstarted);
     for (const { handle } of output.done) urgent.add(handle);
     tokens.first(urgent, this.#tokens);
     for (const done of output.done) this.#done(done);
-    this.#step = (count) => tokens.next(count, this.#tokens);
-    this.#options.turns.begin(this.#step);
+    const part: Part = (count) => tokens.next(count, this.#tokens);
+    this.#step = { tokens, part };
+    this.#options.turns.begin(part);
   }
 
-  /** Hands on what is left of the step before. */
+  /** Hands on what has come. */
   #finishStep(): void {
-    if (this.#step !== undefined) this.#options.turns.finish(this.#step);
+    if (this.#step === undefined) return;
+    const { tokens, part } = this.#step;
     this.#step = undefined;
+    this.#options.turns.end(part);
+    tokens.next(Infinity, this.#tokens);
   }
 
   readonly #tokens = (

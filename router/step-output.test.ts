@@ -63,6 +63,33 @@ describe('StepTokens', () => {
     ]);
   });
 
+  it('gives a stream that is behind the tokens of several steps at once, and gives it those first', () => {
+    const { given, give } = collector();
+    const first = new StepTokens(output([5, 7, 9], [1, 1, 1], [10, 11, 12]));
+    first.next(1, give);
+    const second = new StepTokens(output([5, 7, 9], [1, 2, 1], [20, 21, 22, 23]), first);
+    expect(first.next(9, give)).toBe(0);
+    second.next(1, give);
+    const third = new StepTokens(output([5, 9, 11], [1, 1, 1], [30, 31, 32]), second);
+    third.first(new Set([11]), give);
+    expect(third.next(9, give)).toBe(2);
+    expect(given).toEqual([
+      [5, 10],
+      [7, 11, 21, 22],
+      [11, 32],
+      [9, 12, 23, 31],
+      [5, 20, 30],
+    ]);
+  });
+
+  it('leaves the step before as it is when the next one cannot be trusted', () => {
+    const { given, give } = collector();
+    const first = new StepTokens(output([5], [1], [10]));
+    expect(() => new StepTokens(output([5], [2], [20]), first)).toThrow(MalformedStepOutput);
+    first.next(9, give);
+    expect(given).toEqual([[5, 10]]);
+  });
+
   it.each([
     ['a handle without a count', output([1, 2], [1], [5])],
     ['too few tokens', output([1], [2], [5])],

@@ -25,9 +25,9 @@ export class Turns {
     this.#plan();
   }
 
-  /** Does at once what is left of a part. */
-  finish(part: Part): void {
-    if (this.#parts.delete(part)) part(Infinity);
+  /** Does no more of a part. */
+  end(part: Part): void {
+    this.#parts.delete(part);
   }
 
   #do(part: Part, count: number): void {
