@@ -1,10 +1,13 @@
 // What the router adds to the time to a first token while its event loop is busy for 70 % of the time, as far as streams keep it busy: where
-// more is needed, another router is run. Replicas and clients share the machine; where it is full before the router is, the load stops there
-// and the row says how busy the router was. Times with and without the router are of the same replica under the same load.
+// more is needed, another router is run. The router has a core to itself where the system lets it; replicas and clients share the others, and where those
+// are full before the router is, the load stops there and the row says how busy the router was. Times with and without the router are of
+// the same replica under the same load. How long the loop was held up counts CPU time alone: what the router itself makes others wait for.
 import { execFile } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { allowedCores, keepOn } from './cores.ts';
+import { LOOP_TURNS, loopTurns } from './event-loop.ts';
 import { grpcClient, type StreamClient } from './peers/stream-clients.ts';
 import {
   coreWaitSeconds,
@@ -114,36 +117,52 @@ async function raise(load: Load, pid: number): Promise<void> {
 
 export async function benchRouterLatency(): Promise<Row[]> {
   const servers: Server[] = [];
+  const cores = allowedCores();
+  const own = cores.length > 1 ? cores.slice(-1) : [];
   let load: Load | undefined;
   let client: StreamClient | undefined;
   try {
+    const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(LOOP_TURNS)}`];
     const simulation = { ...SIMULATION, maxSequences: MOST_STREAMS, maxBatchedTokens: 65_536 };
     const replicas = [await startReplica(simulation), await startReplica(simulation)];
     servers.push(...replicas);
-    const router = await startRouter(replicas);
+    const router = await startRouter(replicas, [], nodeArgs);
     servers.push(router);
     const pid = router.child.pid as number;
+    const others = [process.pid, ...replicas.map(({ child }) => child.pid as number)];
+    const alone = keepOn(pid, own) && others.every((other) => keepOn(other, cores.slice(0, -1)));
     client = grpcClient(router.address);
     await client.once();
     load = new Load(client);
     await load.set(FIRST_STREAMS);
     await raise(load, pid);
     let probed: FirstTokens | undefined;
+    await loopTurns(router);
     const { busy, waited, tokensPerSecond } = await measure(pid, load, async () => {
       probed = await probe(router, replicas[0] as Server);
     });
+    const turns = await loopTurns(router);
     const { routed, direct } = probed as unknown as FirstTokens;
-    const shape = `loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
-    return [0.5, 0.99].map((share): Row => {
-      const own = quantile(direct, share);
+    const where = alone ? 'a core of its own' : 'no core of its own';
+    const shape = `${where}, loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
+    const added = [0.5, 0.99].map((share): Row => {
+      const without = quantile(direct, share);
       return {
         metric: `router, added to the first token, p${100 * share}`,
-        shape: `${shape}; ${own.toFixed(1)} ms without it`,
+        shape: `${shape}; ${without.toFixed(1)} ms without it`,
         unit: 'ms',
-        value: quantile(routed, share) - own,
+        value: quantile(routed, share) - without,
       };
     });
+    const heldUp: Row = {
+      metric: 'router, event loop held up, CPU time, p99',
+      shape: `${load.streams} streams, loop ${percent(busy)} busy`,
+      unit: 'ms',
+      value: turns.p99,
+    };
+    return [...added, heldUp];
   } finally {
+    keepOn(process.pid, cores);
     await load?.stop();
     client?.close();
     await Promise.all(servers.map(stop));
