@@ -49,7 +49,8 @@ export class Turns {
       this.#left = this.#perTurn;
       if (this.#parts.size === 0) return;
       const share = Math.ceil(this.#perTurn / this.#parts.size);
-      for (const part of [...this.#parts]) this.#do(part, Math.min(share, this.#left));
+      // A copy: each goes to the end of the line.
+      for (const part of Array.from(this.#parts)) this.#do(part, Math.min(share, this.#left));
       this.#plan();
     });
   }

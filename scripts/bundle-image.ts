@@ -27,8 +27,8 @@ export const IMAGES: Readonly<Record<'operator' | 'runtime', ImageContents>> = {
       internvl: 'cli/main.ts',
     },
     // The operator's garbage is short-lived: room for less of it makes collections more frequent, not longer, and is up to 40 MiB less memory.
-    // A router under load would take twice this room: 55 to 70 MiB more, and no less CPU time for it.
-    flags: { 'internvl-operator': '--optimize-for-size', 'internvl-router': '--max-semi-space-size=32' },
+    // What the router's is, its pods say (operator/resources/router-memory.ts): a flag here would come before it.
+    flags: { 'internvl-operator': '--optimize-for-size' },
     loaded: ['router/background-worker.ts'],
     files: ['package.json', 'gen/descriptors.binpb', 'crds/internvldeployments.yaml'],
   },

@@ -124,13 +124,14 @@ describe('the router', () => {
     ]);
   });
 
-  it('keeps the memory of large requests for the next ones', () => {
+  it('keeps the memory of large requests for the next ones, and collects garbage in short pauses', () => {
     const values = router().spec?.template.spec?.containers[0]?.env?.filter(
       ({ value }) => value !== undefined,
     );
     expect(values).toEqual([
       { name: 'MALLOC_MMAP_THRESHOLD_', value: '33554432' },
       { name: 'MALLOC_TRIM_THRESHOLD_', value: '134217728' },
+      { name: 'NODE_OPTIONS', value: '--max-semi-space-size=4' },
     ]);
   });
 

@@ -41,6 +41,22 @@ describe('an answer', () => {
     expect(stream.events.filter(({ $case }) => $case === 'started')).toHaveLength(1);
   });
 
+  it('is whole for each of more streams than one turn of the event loop serves, with steps that come faster than that', async () => {
+    const { generate } = bind(await start({ replicas: [{ credits: 300, stepMs: 1 }] }));
+    const streams = await Promise.all(
+      Array.from({ length: 300 }, () => generate(ask({ logprobs: 0 })).end()),
+    );
+    const expected = fakeTokenizer().encode(ANSWER);
+    for (const stream of streams) {
+      const logprobs = stream.events.flatMap((event) =>
+        event.$case === 'delta' ? event.value.logprobs : [],
+      );
+      expect(stream.text).toBe(ANSWER);
+      expect(stream.tokenIds).toEqual(expected);
+      expect(logprobs.map(({ tokenId }) => tokenId)).toEqual(expected);
+    }
+  });
+
   it('comes as one message from GenerateOnce', async () => {
     const { harness: h } = bind(await start({ replicas: [{}] }));
     const result = await h.once(ask({ sampling: { maxTokens: 3 } }));
