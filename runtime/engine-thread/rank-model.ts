@@ -103,15 +103,15 @@ export class RankModel {
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
     const { rank, worldSize, dtype, blockSize, maxSequences } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
-    if (worldSize > 1) this.#native.connectCollective(peerAddresses);
+    const ways = worldSize > 1 ? this.#native.connectCollective(peerAddresses) : undefined;
     return new InternVL(this.#native, this.#config, this.#weights, {
       rank,
       worldSize,
       dtype,
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
       runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences } : undefined,
-      // The ranks' exchanges go by way of the host, which cannot be recorded.
-      decodeGraphs: this.#native.deviceInfo().graphs && worldSize === 1 ? { maxSequences } : undefined,
+      // Exchanges by way of the host cannot be recorded.
+      decodeGraphs: this.#native.deviceInfo().graphs && (ways?.graphs ?? true) ? { maxSequences } : undefined,
       progress: this.#progress,
     });
   }

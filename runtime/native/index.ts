@@ -26,6 +26,16 @@ export interface DeviceInfo {
   readonly graphs: boolean;
 }
 
+/** How tensors go from rank to rank; the same on every rank. */
+export interface CollectiveWays {
+  /** 'none' for one rank, 'host (TCP)', or on devices 'peer memory', 'NCCL' or 'peer memory + NCCL'. */
+  readonly path: string;
+  /** The ways that a device has and that were not taken, and why. */
+  readonly leftOut: string;
+  /** Collectives can be recorded like other calls, where the device records any. */
+  readonly graphs: boolean;
+}
+
 /** Values on their way. */
 export type Reading = number & { readonly __reading: unique symbol };
 
@@ -113,10 +123,11 @@ export interface Native {
   ): void;
 
   // --- collectives: one group per thread; with world size 1 every one of them does nothing
-  /** Prepares rank's end of a full mesh and returns, per peer j, the address at which j finds it (empty for itself). A peer that does not answer within timeoutMs makes any collective throw CollectiveError. */
+  /** Prepares rank's end of a full mesh and returns, per peer j, the address at which j finds it (empty for itself). A peer that does not answer within timeoutMs makes any collective throw CollectiveError; on a device the next read* does, since it is what waits. */
   createCollective(rank: number, worldSize: number, hostname: string, timeoutMs: number): Uint8Array[];
-  /** Connects to the peers: addresses[j] is what rank j's createCollective returned for this rank. */
-  connectCollective(addresses: readonly Uint8Array[]): void;
+  /** Connects to the peers: addresses[j] is what rank j's createCollective returned for this rank. Ranks on devices choose ways between those. */
+  connectCollective(addresses: readonly Uint8Array[]): CollectiveWays;
+  /** Frees what was recorded with collectives on a device. */
   closeCollective(): void;
   /** x summed over the ranks, in place. float32 or bfloat16 (summed in float32, rounded once). */
   allReduce(x: Tensor): void;

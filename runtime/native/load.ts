@@ -41,19 +41,25 @@ function translated(error: unknown): unknown {
   return error;
 }
 
-const collectives = [
+/** Collectives, and what waits for a device and so for its peers. */
+const waiting = [
   'createCollective',
   'connectCollective',
   'closeCollective',
   'allReduce',
   'allGatherColumns',
   'broadcast',
+  'readFloat32',
+  'readRow',
+  'readIndices',
+  'startRead',
+  'finishRead',
 ] as const;
 
-/** The addon's functions; the collectives, the only ones that throw errors by name, are wrapped. */
+/** The addon's functions; those that wait for peers, the only ones that throw errors by name, are wrapped. */
 function withErrorClasses(addon: Native): Native {
   const functions = { ...addon } as Record<string, unknown>;
-  for (const name of collectives) {
+  for (const name of waiting) {
     const run = addon[name] as (...args: unknown[]) => unknown;
     functions[name] = (...args: unknown[]): unknown => {
       try {

@@ -114,6 +114,10 @@ Napi::Value Run(const Napi::CallbackInfo& info) {
     return function.run(Call(info, environment, function.name));
   } catch (const Napi::Error&) {
     throw;
+  } catch (const CollectiveFailure& error) {
+    Napi::Error named = Napi::Error::New(info.Env(), error.what());
+    named.Set("name", Napi::String::New(info.Env(), "CollectiveError"));
+    throw named;
   } catch (const DeviceError& error) {
     Napi::Error named = Napi::Error::New(info.Env(), std::string(function.name) + ": " + error.what());
     named.Set("name", Napi::String::New(info.Env(), "DeviceError"));

@@ -34,8 +34,9 @@ struct Environment {
   Recordings recordings;
   Readings readings;
   std::unique_ptr<CheckpointFiles> files;
-  std::unique_ptr<Collective> collective;  // null: no group, or world size 1
-  int64_t nanoseconds = 0;                 // spent inside the functions so far
+  std::unique_ptr<Collective> collective;     // null: no group, or world size 1
+  std::unique_ptr<DeviceGroup> device_group;  // null: tensors go by way of the host
+  int64_t nanoseconds = 0;                    // spent inside the functions so far
 };
 
 /// A tensor just made in the arena.

@@ -1,4 +1,5 @@
 #include "cuda_backend.h"
+#include "cuda_group.h"
 #include "device_memory.h"
 #include "download_buffer.h"
 #include "matmul.h"
@@ -65,12 +66,44 @@ void CudaBackend::UploadRows(void* to, int64_t step, const void* host, int64_t r
   staging_->UploadRows(to, step, host, row_bytes, rows);
 }
 
-void CudaBackend::Download(void* host, const void* from, size_t bytes) {
-  downloads_->Download(host, from, bytes);
+std::unique_ptr<DeviceGroup> CudaBackend::JoinGroup(Collective& host, std::string& left_out) {
+  auto group = CudaGroup::Join(host, stream_, arena(), left_out);
+  group_ = group.get();
+  if (group) group->OnLeaving([this] { group_ = nullptr; });
+  return group;
 }
 
+template <typename F>
+void CudaBackend::Await(F&& wait) {
+  if (group_ == nullptr) return wait();
+  {
+    const GroupWatch::Wait waiting = group_->Waiting();
+    wait();
+  }
+  group_->CheckRanks("exchanging tensors");
+}
+
+void CudaBackend::Download(void* host, const void* from, size_t bytes) {
+  Await([&] { downloads_->Download(host, from, bytes); });
+}
+
+class CudaBackend::AwaitedDownload final : public PendingDownload {
+ public:
+  AwaitedDownload(CudaBackend& backend, std::unique_ptr<PendingDownload> download)
+      : backend_(backend), download_(std::move(download)) {}
+  const void* Wait() override {
+    const void* bytes = nullptr;
+    backend_.Await([&] { bytes = download_->Wait(); });
+    return bytes;
+  }
+
+ private:
+  CudaBackend& backend_;
+  const std::unique_ptr<PendingDownload> download_;
+};
+
 std::unique_ptr<PendingDownload> CudaBackend::StartDownload(const void* from, size_t bytes) {
-  return pending_downloads_->Start(from, bytes);
+  return std::make_unique<AwaitedDownload>(*this, pending_downloads_->Start(from, bytes));
 }
 
 void CudaBackend::Move(void* to, const void* from, size_t bytes) {

@@ -8,6 +8,7 @@
 
 namespace internvl::cuda {
 
+class CudaGroup;
 class DownloadBuffer;
 class Matmul;
 class PendingDownloads;
@@ -32,6 +33,8 @@ class CudaBackend final : public Backend {
   bool can_record() const override { return true; }
   void BeginRecording() override;
   std::unique_ptr<RecordedWork> EndRecording() override;
+
+  std::unique_ptr<DeviceGroup> JoinGroup(Collective& host, std::string& left_out) override;
 
   void FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) override;
   void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) override;
@@ -66,6 +69,11 @@ class CudaBackend final : public Backend {
  private:
   CudaBackend(int device, std::unique_ptr<MemorySource> memory);
 
+  /// Runs what waits for the device, and so for the other ranks of a group.
+  template <typename F>
+  void Await(F&& wait);
+  class AwaitedDownload;
+
   // Before what uses it and gone after it.
   struct Stream {
     Stream();
@@ -82,6 +90,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DownloadBuffer> downloads_;
   std::unique_ptr<PendingDownloads> pending_downloads_;
   std::unique_ptr<Matmul> matmul_;
+  CudaGroup* group_ = nullptr;  // while there is one
 };
 
 }  // namespace internvl::cuda

@@ -3,8 +3,8 @@
 #include <thread>
 #include <utility>
 
-#include "element.h"
 #include "nccl_group.h"
+#include "packs.h"
 #include "wide_words.h"
 
 namespace internvl::cuda {
@@ -28,7 +28,8 @@ __global__ void WidenAll(const BFloat16* x, float* wide, int64_t count) {
 }
 
 __global__ void NarrowAll(const float* wide, BFloat16* x, int64_t count) {
-  for (int64_t i = First(); i < count; i += Step()) x[i] = NarrowToBFloat16(wide[i]);
+  for (int64_t i = First(); i < count; i += Step())
+    x[i].bits = __bfloat16_as_ushort(__float2bfloat16_rn(wide[i]));
 }
 
 /// gathered [world, rows, width] -> out [rows, world * width]

@@ -9,25 +9,6 @@
 #include "../operations.h"
 
 namespace internvl {
-namespace {
-
-[[noreturn]] void ThrowNamed(const Call& call, const std::exception& error) {
-  Napi::Error named = Napi::Error::New(call.env(), error.what());
-  named.Set("name", Napi::String::New(call.env(), "CollectiveError"));
-  throw named;
-}
-
-template <typename F>
-void Guarded(const Call& call, F&& f) {
-  try {
-    f();
-  } catch (const CollectiveFailure& error) {
-    ThrowNamed(call, error);
-  }
-}
-
-}  // namespace
-
 Napi::Value CreateCollective(const Call& call) {
   const int64_t world_size = call.Integer(1, "worldSize", 1, 1024);
   const int64_t rank = call.Integer(0, "rank", 0, world_size - 1);
@@ -38,10 +19,8 @@ Napi::Value CreateCollective(const Call& call) {
   Napi::Array addresses = Napi::Array::New(call.env(), static_cast<size_t>(world_size));
   addresses.Set(static_cast<uint32_t>(rank), Napi::Uint8Array::New(call.env(), 0));
   if (world_size == 1) return addresses;
-  Guarded(call, [&] {
-    call.environment.collective = std::make_unique<Collective>(
-        static_cast<int>(rank), static_cast<int>(world_size), hostname, std::chrono::milliseconds(timeout));
-  });
+  call.environment.collective = std::make_unique<Collective>(
+      static_cast<int>(rank), static_cast<int>(world_size), hostname, std::chrono::milliseconds(timeout));
   const std::vector<char>& address = call.environment.collective->address();
   for (uint32_t peer = 0; peer < world_size; ++peer) {
     if (peer == rank) continue;
@@ -52,6 +31,19 @@ Napi::Value CreateCollective(const Call& call) {
   return addresses;
 }
 
+namespace {
+
+/// How tensors go from rank to rank, for JavaScript.
+Napi::Value Ways(const Call& call, const std::string& path, const std::string& left_out, bool graphs) {
+  Napi::Object ways = Napi::Object::New(call.env());
+  ways.Set("path", path);
+  ways.Set("leftOut", left_out);
+  ways.Set("graphs", graphs);
+  return ways;
+}
+
+}  // namespace
+
 Napi::Value ConnectCollective(const Call& call) {
   const Napi::Array list = call.List(0, "addresses");
   Collective* group = call.environment.collective.get();
@@ -59,7 +51,7 @@ Napi::Value ConnectCollective(const Call& call) {
   REQUIRE(call, list.Length() == world_size,
           "addresses must have one element per rank: " + std::to_string(world_size) + ", not " +
               std::to_string(list.Length()));
-  if (group == nullptr) return call.env().Undefined();
+  if (group == nullptr) return Ways(call, "none", "", true);
   std::vector<std::vector<char>> addresses(world_size);
   for (uint32_t peer = 0; peer < world_size; ++peer) {
     const Napi::Value value = list.Get(peer);
@@ -74,11 +66,20 @@ Napi::Value ConnectCollective(const Call& call) {
     }
     addresses[peer].assign(bytes.Data(), bytes.Data() + bytes.ElementLength());
   }
-  Guarded(call, [&] { group->Connect(addresses); });
-  return call.env().Undefined();
+  group->Connect(addresses);
+  std::string left_out;
+  std::unique_ptr<DeviceGroup>& devices = call.environment.device_group;
+  devices = call.backend().JoinGroup(*group, left_out);
+  if (!devices) return Ways(call, "host (TCP)", left_out, false);
+  return Ways(call, devices->path(), left_out, devices->can_record());
 }
 
 Napi::Value CloseCollective(const Call& call) {
+  if (call.environment.device_group) {
+    // What was recorded writes into memory that the group takes with it.
+    call.environment.recordings.done.clear();
+    call.environment.device_group.reset();
+  }
   call.environment.collective.reset();
   return call.env().Undefined();
 }
@@ -133,14 +134,17 @@ Napi::Value AllReduce(const Call& call) {
   const Tensor x = call.Matrix(0, "x");
   Collective* group = call.environment.collective.get();
   if (group == nullptr) return call.env().Undefined();
+  if (call.environment.device_group) {
+    call.environment.device_group->AllReduce(x);
+    return call.env().Undefined();
+  }
   Scratch scratch(call.environment.host_arena);
   const Tensor values = InHostMemory(call, x, scratch);
-  Guarded(call, [&] {
-    if (x.bytes() * (group->world_size() - 1) > kDirectBytes) {
-      return ReduceAroundRing(*group, values, scratch);
-    }
+  if (x.bytes() * (group->world_size() - 1) > kDirectBytes) {
+    ReduceAroundRing(*group, values, scratch);
+  } else {
     WithElement(x.dtype, [&]<typename T>(T*) { ReduceDirectly<T>(*group, values, scratch); });
-  });
+  }
   if (values.data != x.data) call.backend().Upload(x.data, values.data, static_cast<size_t>(x.bytes()));
   return call.env().Undefined();
 }
@@ -151,13 +155,15 @@ Napi::Value AllGatherColumns(const Call& call) {
   if (group == nullptr) return call[0];
   const int64_t world_size = group->world_size(), width = x.cols(), n = x.elements();
   const Result out = call.Make(DType::kFloat32, x.rows(), world_size * width);
+  if (call.environment.device_group) {
+    call.environment.device_group->AllGatherColumns(x, out.tensor);
+    return out.handle;
+  }
   Scratch scratch(call.environment.host_arena);
   float* gathered = scratch.Get<float>(n * world_size);  // [worldSize, rows, cols]
   const Tensor mine = InHostMemory(call, x, scratch);
-  Guarded(call, [&] {
-    group->AllGather("allGatherColumns", {mine.as<uint8_t>(), static_cast<size_t>(x.bytes())},
-                     {reinterpret_cast<uint8_t*>(gathered), static_cast<size_t>(x.bytes() * world_size)});
-  });
+  group->AllGather("allGatherColumns", {mine.as<uint8_t>(), static_cast<size_t>(x.bytes())},
+                   {reinterpret_cast<uint8_t*>(gathered), static_cast<size_t>(x.bytes() * world_size)});
   constexpr auto kElement = static_cast<int64_t>(sizeof(float));
   for (int64_t rank = 0; rank < world_size; ++rank) {
     call.backend().UploadRows(out.tensor.as<float>() + rank * width, world_size * width * kElement,
@@ -179,7 +185,7 @@ Napi::Value Broadcast(const Call& call) {
   }
   Collective* group = call.environment.collective.get();
   const int64_t root = call.Integer(1, "root", 0, group == nullptr ? 0 : group->world_size() - 1);
-  if (group != nullptr) Guarded(call, [&] { group->Broadcast(bytes, static_cast<int>(root)); });
+  if (group != nullptr) group->Broadcast(bytes, static_cast<int>(root));
   return call.env().Undefined();
 }
 

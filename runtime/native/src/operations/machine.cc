@@ -32,6 +32,7 @@ Napi::Value UseDevice(const Call& call) {
   const int index = static_cast<int>(call.Integer(1, "index", 0, 1024));
   Environment& environment = call.environment;
   REQUIRE(call, environment.tensors.untouched(), "this thread has made tensors already");
+  REQUIRE(call, !environment.collective, "this thread has a group already: choose the device first");
   if (kind == "cpu") {
     REQUIRE(call, index == 0, "there is one cpu, at index 0, not " + std::to_string(index));
     environment.backend = std::make_unique<CpuBackend>(environment.host_memory);

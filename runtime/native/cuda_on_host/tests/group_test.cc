@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "../../../cuda_on_host/tests/expect.h"
+#include "expect.h"
 #include "rank_processes.h"
 
 namespace internvl::cuda {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../../cuda_on_host/tests/expect.h"
+#include "expect.h"
 
 namespace internvl::cuda {
 namespace {

@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 
-#include "../../collective.h"
-#include "../../memory.h"
-#include "../cuda_group.h"
-#include "../device_memory.h"
+#include "../../src/collective.h"
+#include "../../src/cuda/cuda_group.h"
+#include "../../src/cuda/device_memory.h"
+#include "../../src/memory.h"
 
 namespace internvl::cuda {
 
