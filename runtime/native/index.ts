@@ -135,6 +135,8 @@ export interface Native {
   allGatherColumns(x: Tensor): Tensor;
   /** The root's bytes to all ranks, in place. */
   broadcast(bytes: Uint8Array | Int32Array, root: number): void;
+  /** Ranks first and second send each other `out`, both ways at once, and receive into `into`, of the same length. Every rank calls it; the rest does nothing. */
+  swap(out: Uint8Array, into: Uint8Array, first: number, second: number): void;
 
   // --- operations. T tokens (rows), H hidden width. Results have x's dtype unless said otherwise; accumulation is float32.
   /** Element i of a float32 or bfloat16 tensor = mean + spread * u(seed, i), u in [-1, 1); int8: whole numbers of -127..127 times spread / 127. The same on every device. */

@@ -62,6 +62,7 @@ constexpr Function kFunctions[] = {
     {"allReduce", AllReduce},
     {"allGatherColumns", AllGatherColumns},
     {"broadcast", Broadcast},
+    {"swap", Swap},
     {"fillRandom", FillRandom},
     {"linear", Linear},
     {"convert", Convert},

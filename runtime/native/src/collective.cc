@@ -107,4 +107,13 @@ void Collective::Broadcast(std::span<uint8_t> bytes, int root) {
   });
 }
 
+void Collective::Swap(std::span<const uint8_t> out, std::span<uint8_t> in, int first, int second) {
+  Together("swap", [&] {
+    std::vector<Transfer> transfers;
+    if (rank_ == first) transfers.push_back({second, out, in});
+    if (rank_ == second) transfers.push_back({first, out, in});
+    links_->Exchange(transfers);
+  });
+}
+
 }  // namespace internvl

@@ -43,6 +43,8 @@ class Collective {
   /// one directly, which takes one hop instead of a ring's many. `what` is the operation for messages.
   void AllGather(const char* what, std::span<const uint8_t> mine, std::span<uint8_t> all);
   void Broadcast(std::span<uint8_t> bytes, int root);
+  /// Two ranks send each other `out`, both ways at once; the rest of the group only counts the exchange.
+  void Swap(std::span<const uint8_t> out, std::span<uint8_t> in, int first, int second);
 
   /// A rank whose connection has ended. May be called by any thread, at any time.
   std::optional<int> GonePeer() const { return links_->GonePeer(); }

@@ -47,6 +47,7 @@ Napi::Value CloseCollective(const Call& call);
 Napi::Value AllReduce(const Call& call);
 Napi::Value AllGatherColumns(const Call& call);
 Napi::Value Broadcast(const Call& call);
+Napi::Value Swap(const Call& call);
 
 // operations
 Napi::Value FillRandom(const Call& call);

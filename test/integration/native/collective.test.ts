@@ -115,6 +115,20 @@ describe.each([2, 3, 4])('a group of %i processes', (worldSize) => {
         for (const bytes of received) expect(bytes).toEqual([root + 1, 7, root + 200]);
       }
     }
+    // Ranks that are not of the pair only count along, and go on together afterwards.
+    for (const [first, second] of [
+      [0, 1],
+      [1, 0],
+      [0, worldSize - 1],
+    ] as const) {
+      const received = await Promise.all(
+        group.map((rank, r) => rank.result({ call: 'swap', values: [r + 1, 9], first, second })),
+      );
+      const expected = group.map((_rank, r) =>
+        r === first ? [second + 1, 9] : r === second ? [first + 1, 9] : [0, 0],
+      );
+      expect(received).toEqual(expected);
+    }
     await Promise.all(group.map((rank) => rank.result({ call: 'close' })));
   });
 

@@ -8,6 +8,7 @@ export type RankCall =
   | { call: 'allReduce'; dtype: DType; rows: number; values: number[]; times: number }
   | { call: 'allGather'; rows: number; values: number[] }
   | { call: 'broadcast'; values: number[]; root: number; integers: boolean }
+  | { call: 'swap'; values: number[]; first: number; second: number }
   | { call: 'close' };
 
 export type RankAnswer =
@@ -44,6 +45,11 @@ function run(request: RankCall): unknown {
       const bytes = request.integers ? Int32Array.from(request.values) : Uint8Array.from(request.values);
       ops.broadcast(bytes, request.root);
       return [...bytes];
+    }
+    case 'swap': {
+      const into = new Uint8Array(request.values.length);
+      ops.swap(Uint8Array.from(request.values), into, request.first, request.second);
+      return [...into];
     }
     case 'close':
       ops.closeCollective();

@@ -189,4 +189,16 @@ Napi::Value Broadcast(const Call& call) {
   return call.env().Undefined();
 }
 
+Napi::Value Swap(const Call& call) {
+  const std::span<uint8_t> out = call.Bytes(0, "out"), in = call.Bytes(1, "into");
+  REQUIRE(call, out.size() == in.size(), "out and into must have as many bytes");
+  Collective* group = call.environment.collective.get();
+  const int64_t last = group == nullptr ? 0 : group->world_size() - 1;
+  const int64_t first = call.Integer(2, "first", 0, last), second = call.Integer(3, "second", 0, last);
+  if (group == nullptr) return call.env().Undefined();
+  if (first == second) call.FailRange("first and second must be two ranks");
+  Guarded(call, [&] { group->Swap(out, in, static_cast<int>(first), static_cast<int>(second)); });
+  return call.env().Undefined();
+}
+
 }  // namespace internvl
