@@ -121,6 +121,31 @@ export interface EngineInfo {
   maxImageBytes: number;
   maxImagePixels: number;
   version: string;
+  /** How the ranks reach each other, measured once before they loaded; absent with one rank and where it was not measured. */
+  interconnect?: Interconnect | undefined;
+}
+
+export interface Interconnect {
+  /** What computes: "cpu" or "cuda". */
+  backend: string;
+  /** The slowest path between two ranks: "TCP", "P2P/CUMEM", "SHM/direct/direct", "NET/Socket/0". */
+  path: string;
+  /** Every rank reaches the memory of every other's device. */
+  direct: boolean;
+  /** Of an all-reduce of reduced_bytes: what every rank's link carried, in 10^9 bytes a second. */
+  busGigabytesPerSecond: number;
+  reducedBytes: number;
+  /** Of an all-reduce of one token. */
+  latencyUs: number;
+  /** What keeps the devices from reaching each other. */
+  failedGates: FailedGate[];
+}
+
+export interface FailedGate {
+  /** SameHost, SameSharedMemory, DevicesGranted, … */
+  gate: string;
+  /** What was found on which rank, and what to change. */
+  message: string;
 }
 
 /**
@@ -1088,6 +1113,7 @@ function createBaseEngineInfo(): EngineInfo {
     maxImageBytes: 0,
     maxImagePixels: 0,
     version: "",
+    interconnect: undefined,
   };
 }
 
@@ -1140,6 +1166,9 @@ export const EngineInfo: MessageFns<EngineInfo> = {
     }
     if (message.version !== "") {
       writer.uint32(130).string(message.version);
+    }
+    if (message.interconnect !== undefined) {
+      Interconnect.encode(message.interconnect, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1285,6 +1314,14 @@ export const EngineInfo: MessageFns<EngineInfo> = {
             message.version = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.interconnect = Interconnect.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1318,6 +1355,211 @@ export const EngineInfo: MessageFns<EngineInfo> = {
     message.maxImageBytes = object.maxImageBytes ?? 0;
     message.maxImagePixels = object.maxImagePixels ?? 0;
     message.version = object.version ?? "";
+    message.interconnect = (object.interconnect !== undefined && object.interconnect !== null)
+      ? Interconnect.fromPartial(object.interconnect)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseInterconnect(): Interconnect {
+  return {
+    backend: "",
+    path: "",
+    direct: false,
+    busGigabytesPerSecond: 0,
+    reducedBytes: 0,
+    latencyUs: 0,
+    failedGates: [],
+  };
+}
+
+export const Interconnect: MessageFns<Interconnect> = {
+  encode(message: Interconnect, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backend !== "") {
+      writer.uint32(10).string(message.backend);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    if (message.direct !== false) {
+      writer.uint32(24).bool(message.direct);
+    }
+    if (message.busGigabytesPerSecond !== 0) {
+      writer.uint32(33).double(message.busGigabytesPerSecond);
+    }
+    if (message.reducedBytes !== 0) {
+      writer.uint32(41).double(message.reducedBytes);
+    }
+    if (message.latencyUs !== 0) {
+      writer.uint32(49).double(message.latencyUs);
+    }
+    for (const v of message.failedGates) {
+      FailedGate.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Interconnect {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInterconnect();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backend = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.direct = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.busGigabytesPerSecond = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.reducedBytes = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.latencyUs = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.failedGates.push(FailedGate.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Interconnect>, I>>(base?: I): Interconnect {
+    return Interconnect.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Interconnect>, I>>(object: I): Interconnect {
+    const message = createBaseInterconnect();
+    message.backend = object.backend ?? "";
+    message.path = object.path ?? "";
+    message.direct = object.direct ?? false;
+    message.busGigabytesPerSecond = object.busGigabytesPerSecond ?? 0;
+    message.reducedBytes = object.reducedBytes ?? 0;
+    message.latencyUs = object.latencyUs ?? 0;
+    message.failedGates = object.failedGates?.map((e) => FailedGate.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFailedGate(): FailedGate {
+  return { gate: "", message: "" };
+}
+
+export const FailedGate: MessageFns<FailedGate> = {
+  encode(message: FailedGate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.gate !== "") {
+      writer.uint32(10).string(message.gate);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FailedGate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailedGate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.gate = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<FailedGate>, I>>(base?: I): FailedGate {
+    return FailedGate.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FailedGate>, I>>(object: I): FailedGate {
+    const message = createBaseFailedGate();
+    message.gate = object.gate ?? "";
+    message.message = object.message ?? "";
     return message;
   },
 };

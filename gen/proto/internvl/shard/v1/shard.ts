@@ -23,6 +23,22 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 
+export const PreflightExtent = {
+  UNSPECIFIED: 0,
+  /** QUICK - A quarter of a second, up to 1 MiB. */
+  QUICK: 1,
+  /** FULL - Two seconds, up to 64 MiB. */
+  FULL: 2,
+} as const;
+
+export type PreflightExtent = typeof PreflightExtent[keyof typeof PreflightExtent];
+
+export namespace PreflightExtent {
+  export type UNSPECIFIED = typeof PreflightExtent.UNSPECIFIED;
+  export type QUICK = typeof PreflightExtent.QUICK;
+  export type FULL = typeof PreflightExtent.FULL;
+}
+
 /** What the ranks must agree on. A rank that differs answers FAILED_PRECONDITION and names the field. */
 export interface JoinRequest {
   /** Names this incarnation of the group; a rank belongs to one at a time. */
@@ -43,6 +59,61 @@ export interface JoinResponse {
   collectiveAddresses: Buffer[];
   /** The most KV blocks this rank has memory for. */
   maxKvBlocks: number;
+  /** What decides which path the ranks' devices take to each other, as this rank finds it. */
+  facts: PreflightFacts | undefined;
+}
+
+/** Texts are at most 256 bytes long, lists at most 64 entries; what is beyond that is cut. */
+export interface PreflightFacts {
+  hostName: string;
+  /** Of the running kernel: equal for everything on one node. */
+  bootId: string;
+  /** The namespaces' links in /proc; equal only for processes of one node that share them. */
+  networkNamespace: string;
+  pidNamespace: string;
+  /** Device number of /dev/shm, and the bytes that it holds at most. */
+  shmDevice: string;
+  shmBytes: number;
+  /** Device and inode number of /tmp. */
+  tmpDirectory: string;
+  /** The variables of NCCL and CUDA that are set, of those that bear on the path. */
+  settings: { [key: string]: string };
+  gpus: Gpu[];
+  /** Empty without one. */
+  driverVersion: string;
+  /** Channels in /dev/nvidia-caps-imex-channels. */
+  imexChannels: number[];
+}
+
+export interface PreflightFacts_SettingsEntry {
+  key: string;
+  value: string;
+}
+
+/** A GPU whose device node this rank may open. */
+export interface Gpu {
+  /** N of /dev/nvidiaN. */
+  minor: number;
+  /** Empty where the driver does not tell. */
+  busId: string;
+  uuid: string;
+}
+
+export interface PreflightRequest {
+  groupEpoch: string;
+  /** peer_addresses[j] is where this rank finds rank j. */
+  peerAddresses: Buffer[];
+  extent: PreflightExtent;
+}
+
+export interface PreflightResponse {
+  /** What computes on this rank: "cpu" or "cuda". */
+  backend: string;
+  /**
+   * paths[j] is how this rank reaches rank j, in the words of the backend: "TCP", "P2P/CUMEM", "SHM/direct/direct", "NET/Socket/0". Empty for
+   * itself and where they do not exchange directly.
+   */
+  paths: string[];
 }
 
 export interface LoadRequest {
@@ -302,7 +373,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
 };
 
 function createBaseJoinResponse(): JoinResponse {
-  return { collectiveAddresses: [], maxKvBlocks: 0 };
+  return { collectiveAddresses: [], maxKvBlocks: 0, facts: undefined };
 }
 
 export const JoinResponse: MessageFns<JoinResponse> = {
@@ -312,6 +383,9 @@ export const JoinResponse: MessageFns<JoinResponse> = {
     }
     if (message.maxKvBlocks !== 0) {
       writer.uint32(16).uint32(message.maxKvBlocks);
+    }
+    if (message.facts !== undefined) {
+      PreflightFacts.encode(message.facts, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -345,6 +419,14 @@ export const JoinResponse: MessageFns<JoinResponse> = {
             message.maxKvBlocks = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.facts = PreflightFacts.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -364,6 +446,513 @@ export const JoinResponse: MessageFns<JoinResponse> = {
     const message = createBaseJoinResponse();
     message.collectiveAddresses = object.collectiveAddresses?.map((e) => e) || [];
     message.maxKvBlocks = object.maxKvBlocks ?? 0;
+    message.facts = (object.facts !== undefined && object.facts !== null)
+      ? PreflightFacts.fromPartial(object.facts)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePreflightFacts(): PreflightFacts {
+  return {
+    hostName: "",
+    bootId: "",
+    networkNamespace: "",
+    pidNamespace: "",
+    shmDevice: "",
+    shmBytes: 0,
+    tmpDirectory: "",
+    settings: {},
+    gpus: [],
+    driverVersion: "",
+    imexChannels: [],
+  };
+}
+
+export const PreflightFacts: MessageFns<PreflightFacts> = {
+  encode(message: PreflightFacts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostName !== "") {
+      writer.uint32(10).string(message.hostName);
+    }
+    if (message.bootId !== "") {
+      writer.uint32(18).string(message.bootId);
+    }
+    if (message.networkNamespace !== "") {
+      writer.uint32(26).string(message.networkNamespace);
+    }
+    if (message.pidNamespace !== "") {
+      writer.uint32(34).string(message.pidNamespace);
+    }
+    if (message.shmDevice !== "") {
+      writer.uint32(42).string(message.shmDevice);
+    }
+    if (message.shmBytes !== 0) {
+      writer.uint32(49).double(message.shmBytes);
+    }
+    if (message.tmpDirectory !== "") {
+      writer.uint32(58).string(message.tmpDirectory);
+    }
+    globalThis.Object.entries(message.settings).forEach(([key, value]: [string, string]) => {
+      PreflightFacts_SettingsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
+    });
+    for (const v of message.gpus) {
+      Gpu.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.driverVersion !== "") {
+      writer.uint32(82).string(message.driverVersion);
+    }
+    if (message.imexChannels.length !== 0) {
+      writer.uint32(90).fork();
+      for (const v of message.imexChannels) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreflightFacts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreflightFacts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hostName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bootId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.networkNamespace = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.pidNamespace = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.shmDevice = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.shmBytes = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.tmpDirectory = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const entry8 = PreflightFacts_SettingsEntry.decode(reader, reader.uint32());
+            if (entry8.value !== undefined) {
+              message.settings[entry8.key] = entry8.value;
+            }
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.gpus.push(Gpu.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.driverVersion = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag === 88) {
+              message.imexChannels.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 90) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.imexChannels.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreflightFacts>, I>>(base?: I): PreflightFacts {
+    return PreflightFacts.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreflightFacts>, I>>(object: I): PreflightFacts {
+    const message = createBasePreflightFacts();
+    message.hostName = object.hostName ?? "";
+    message.bootId = object.bootId ?? "";
+    message.networkNamespace = object.networkNamespace ?? "";
+    message.pidNamespace = object.pidNamespace ?? "";
+    message.shmDevice = object.shmDevice ?? "";
+    message.shmBytes = object.shmBytes ?? 0;
+    message.tmpDirectory = object.tmpDirectory ?? "";
+    message.settings = (globalThis.Object.entries(object.settings ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.gpus = object.gpus?.map((e) => Gpu.fromPartial(e)) || [];
+    message.driverVersion = object.driverVersion ?? "";
+    message.imexChannels = object.imexChannels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePreflightFacts_SettingsEntry(): PreflightFacts_SettingsEntry {
+  return { key: "", value: "" };
+}
+
+export const PreflightFacts_SettingsEntry: MessageFns<PreflightFacts_SettingsEntry> = {
+  encode(message: PreflightFacts_SettingsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreflightFacts_SettingsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreflightFacts_SettingsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreflightFacts_SettingsEntry>, I>>(base?: I): PreflightFacts_SettingsEntry {
+    return PreflightFacts_SettingsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreflightFacts_SettingsEntry>, I>>(object: I): PreflightFacts_SettingsEntry {
+    const message = createBasePreflightFacts_SettingsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseGpu(): Gpu {
+  return { minor: 0, busId: "", uuid: "" };
+}
+
+export const Gpu: MessageFns<Gpu> = {
+  encode(message: Gpu, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minor !== 0) {
+      writer.uint32(8).uint32(message.minor);
+    }
+    if (message.busId !== "") {
+      writer.uint32(18).string(message.busId);
+    }
+    if (message.uuid !== "") {
+      writer.uint32(26).string(message.uuid);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Gpu {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGpu();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.minor = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.busId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.uuid = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Gpu>, I>>(base?: I): Gpu {
+    return Gpu.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Gpu>, I>>(object: I): Gpu {
+    const message = createBaseGpu();
+    message.minor = object.minor ?? 0;
+    message.busId = object.busId ?? "";
+    message.uuid = object.uuid ?? "";
+    return message;
+  },
+};
+
+function createBasePreflightRequest(): PreflightRequest {
+  return { groupEpoch: "", peerAddresses: [], extent: 0 };
+}
+
+export const PreflightRequest: MessageFns<PreflightRequest> = {
+  encode(message: PreflightRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.groupEpoch !== "") {
+      writer.uint32(10).string(message.groupEpoch);
+    }
+    for (const v of message.peerAddresses) {
+      writer.uint32(18).bytes(v!);
+    }
+    if (message.extent !== 0) {
+      writer.uint32(24).int32(message.extent);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreflightRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreflightRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.groupEpoch = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.peerAddresses.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.extent = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreflightRequest>, I>>(base?: I): PreflightRequest {
+    return PreflightRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreflightRequest>, I>>(object: I): PreflightRequest {
+    const message = createBasePreflightRequest();
+    message.groupEpoch = object.groupEpoch ?? "";
+    message.peerAddresses = object.peerAddresses?.map((e) => e) || [];
+    message.extent = object.extent ?? 0;
+    return message;
+  },
+};
+
+function createBasePreflightResponse(): PreflightResponse {
+  return { backend: "", paths: [] };
+}
+
+export const PreflightResponse: MessageFns<PreflightResponse> = {
+  encode(message: PreflightResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backend !== "") {
+      writer.uint32(10).string(message.backend);
+    }
+    for (const v of message.paths) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreflightResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreflightResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backend = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.paths.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreflightResponse>, I>>(base?: I): PreflightResponse {
+    return PreflightResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreflightResponse>, I>>(object: I): PreflightResponse {
+    const message = createBasePreflightResponse();
+    message.backend = object.backend ?? "";
+    message.paths = object.paths?.map((e) => e) || [];
     return message;
   },
 };
@@ -1540,6 +2129,16 @@ export const ShardService = {
     responseSerialize: (value: JoinResponse): Buffer => Buffer.from(JoinResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): JoinResponse => JoinResponse.decode(value),
   },
+  /** Connects the collective and measures it. Returns when this rank is through; what was measured rank 0 has seen itself. */
+  preflight: {
+    path: "/internvl.shard.v1.Shard/Preflight" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PreflightRequest): Buffer => Buffer.from(PreflightRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PreflightRequest => PreflightRequest.decode(value),
+    responseSerialize: (value: PreflightResponse): Buffer => Buffer.from(PreflightResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PreflightResponse => PreflightResponse.decode(value),
+  },
   load: {
     path: "/internvl.shard.v1.Shard/Load" as const,
     requestStream: false as const,
@@ -1562,6 +2161,8 @@ export const ShardService = {
 
 export interface ShardServer extends UntypedServiceImplementation {
   join: handleUnaryCall<JoinRequest, JoinResponse>;
+  /** Connects the collective and measures it. Returns when this rank is through; what was measured rank 0 has seen itself. */
+  preflight: handleUnaryCall<PreflightRequest, PreflightResponse>;
   load: handleServerStreamingCall<LoadRequest, LoadProgress>;
   control: handleBidiStreamingCall<LeaderMessage, RankMessage>;
 }
@@ -1578,6 +2179,22 @@ export interface ShardClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: JoinResponse) => void,
+  ): ClientUnaryCall;
+  /** Connects the collective and measures it. Returns when this rank is through; what was measured rank 0 has seen itself. */
+  preflight(
+    request: PreflightRequest,
+    callback: (error: ServiceError | null, response: PreflightResponse) => void,
+  ): ClientUnaryCall;
+  preflight(
+    request: PreflightRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PreflightResponse) => void,
+  ): ClientUnaryCall;
+  preflight(
+    request: PreflightRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PreflightResponse) => void,
   ): ClientUnaryCall;
   load(request: LoadRequest, options?: Partial<CallOptions>): ClientReadableStream<LoadProgress>;
   load(request: LoadRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<LoadProgress>;
