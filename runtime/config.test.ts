@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, parseConfig } from './config.ts';
+import { ConfigError, environmentFlags, parseConfig } from './config.ts';
 
 const machine = { cores: 8 };
 
@@ -53,9 +53,9 @@ describe('parseConfig', () => {
   });
 
   it('takes the device that the image was made for where no flag says otherwise', () => {
-    const onGpu = { ...machine, device: 'cuda' };
-    expect(parseConfig(['--model', 'm'], onGpu).device).toEqual({ kind: 'cuda', index: 0 });
-    expect(parseConfig('--model m --device cpu'.split(' '), onGpu).device.kind).toBe('cpu');
+    const image = environmentFlags({ INTERNVL_DEVICE: 'cuda' });
+    expect(parseConfig([...image, '--model', 'm'], machine).device).toEqual({ kind: 'cuda', index: 0 });
+    expect(parseConfig([...image, '--model', 'm', '--device', 'cpu'], machine).device.kind).toBe('cpu');
   });
 
   it('gives a GPU’s memory to the KV cache, and a part of the machine’s', () => {

@@ -54,6 +54,10 @@ export interface Config {
   /** dummy: generated weights in place of the checkpoint's, which need not be there. */
   readonly loadFormat: 'auto' | 'dummy';
   readonly hangTimeoutMs: number;
+  /** How far rank 0 measures the links between ranks at the start. */
+  readonly preflight: 'off' | 'quick' | 'full';
+  /** required: rank 0 ends where ranks with GPUs do not reach each other directly. */
+  readonly interconnect: 'required' | 'preferred';
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -64,8 +68,6 @@ export interface Config {
 /** What the flags are measured against. */
 export interface Machine {
   readonly cores: number;
-  /** What --device is where it is not given: an image for GPUs sets INTERNVL_DEVICE, so that a missing driver is an error and never a slow answer. */
-  readonly device?: string | undefined;
 }
 
 const FLAGS = {
@@ -94,6 +96,8 @@ const FLAGS = {
   device: 'string',
   'load-format': 'string',
   'hang-timeout-ms': 'string',
+  preflight: 'string',
+  interconnect: 'string',
   'drain-timeout-ms': 'string',
   'log-level': 'string',
   'log-format': 'string',
@@ -101,6 +105,24 @@ const FLAGS = {
 } as const;
 
 type Flag = keyof typeof FLAGS;
+
+/**
+ * Flags that may come from the environment too: the operator does not give what an older image would not know as flags, and an image for GPUs says so itself, so that
+ * a missing driver is an error and never a slow answer.
+ */
+const FROM_ENVIRONMENT = {
+  INTERNVL_PREFLIGHT: 'preflight',
+  INTERNVL_INTERCONNECT: 'interconnect',
+  INTERNVL_DEVICE: 'device',
+} as const;
+
+/** The flags that the environment sets; the command line's own come after them and win. */
+export function environmentFlags(environment: Readonly<Record<string, string | undefined>>): string[] {
+  return Object.entries(FROM_ENVIRONMENT).flatMap(([variable, flag]) => {
+    const value = environment[variable];
+    return value === undefined || value === '' ? [] : [`--${flag}`, value];
+  });
+}
 
 /** Reads the flags of a rank process; throws ConfigError. */
 export function parseConfig(argv: readonly string[], machine: Machine): Config {
@@ -112,7 +134,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
   const metrics = flags.address('metrics-listen', '127.0.0.1:0'); // port 0 = off
   const bytes = flags.optionalInteger('kv-cache-bytes', { min: 1 });
   const maxSequences = flags.integer('max-sequences', 64, { min: 1, max: 4096 });
-  const device = flags.device('device', machine.device ?? 'cpu');
+  const device = flags.device('device');
   const config: Config = Object.freeze({
     model,
     servedName: flags.text('served-name', model.split('/').findLast((part) => part !== '') ?? model),
@@ -144,6 +166,8 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
     device,
     loadFormat: flags.oneOf('load-format', ['auto', 'dummy'], 'auto'),
     hangTimeoutMs: flags.integer('hang-timeout-ms', 4000, { min: 500 }), // with the 500 ms of a heartbeat within the 5 s promised
+    preflight: flags.oneOf('preflight', ['off', 'quick', 'full'], 'quick'),
+    interconnect: flags.oneOf('interconnect', ['required', 'preferred'], 'preferred'),
     drainTimeoutMs: flags.integer('drain-timeout-ms', 30_000, { min: 0 }), // the usual grace of a pod
     logLevel: flags.oneOf('log-level', LOG_LEVELS, 'info'),
     logFormat: flags.oneOf('log-format', LOG_FORMATS, 'json'),
@@ -160,6 +184,11 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
   }
   if (config.simulate !== undefined && worldSize > 1) {
     flags.problem('--simulate needs --world-size 1: a simulated engine has no ranks');
+  }
+  if (config.interconnect === 'required' && config.preflight === 'off') {
+    flags.problem(
+      '--interconnect required needs a preflight: without it nobody knows how the ranks reach each other',
+    );
   }
   if (bytes !== undefined && flags.has('kv-cache-fraction')) {
     flags.problem('--kv-cache-bytes and --kv-cache-fraction exclude each other');
@@ -259,8 +288,8 @@ class Flags {
   }
 
   /** cpu, cuda, or cuda:N for one of several. */
-  device(flag: Flag, otherwise: string): Config['device'] {
-    const text = this.#values[flag] ?? otherwise;
+  device(flag: Flag): Config['device'] {
+    const text = this.#values[flag] ?? 'cpu';
     const match = /^(cpu|cuda)(?::(\d{1,3}))?$/.exec(text);
     const kind = match?.[1] === 'cuda' ? 'cuda' : 'cpu';
     if (!match || (kind === 'cpu' && match[2] !== undefined))

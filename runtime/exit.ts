@@ -7,8 +7,10 @@ export const EXIT_CONFIGURATION = 2;
 /** A peer, the collective or the engine thread is lost: a restart of the group helps. */
 export const EXIT_LOST = 3;
 export const EXIT_PORT_IN_USE = 4;
+/** The ranks do not reach each other as was required. */
+export const EXIT_INTERCONNECT = 5;
 /** The device that was asked for is not there, or it failed. */
-export const EXIT_DEVICE = 5;
+export const EXIT_DEVICE = 6;
 export const EXIT_OTHER = 1;
 
 const CODES: Readonly<Record<string, number>> = {
@@ -28,6 +30,7 @@ const CODES: Readonly<Record<string, number>> = {
   PlanMismatch: EXIT_LOST,
   EngineStalled: EXIT_LOST,
   PortInUse: EXIT_PORT_IN_USE,
+  InterconnectRefused: EXIT_INTERCONNECT,
   DeviceError: EXIT_DEVICE,
 };
 

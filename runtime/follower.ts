@@ -4,6 +4,7 @@ import { ShardService as shardDefinition } from '../gen/proto/internvl/shard/v1/
 import { EngineThread } from './engine-thread/engine-thread.ts';
 import { settlesWithin } from './exit.ts';
 import { RuntimeMetrics } from './metrics.ts';
+import { gatherFacts } from './preflight/facts.ts';
 import { threadOptions } from './rank-process.ts';
 import type { RankProcess } from './rank-process.ts';
 import { SHARD_VERSION } from './shard/identity.ts';
@@ -50,11 +51,16 @@ export async function runFollower(self: RankProcess): Promise<void> {
       maxModelLength: prepared.maxModelLength,
       version: SHARD_VERSION,
     },
+    facts: gatherFacts(),
     hangTimeoutMs: config.hangTimeoutMs,
     logger,
     onJoin: () => {
       joined = true;
       self.startup.end('join');
+      loadedAt = performance.now();
+    },
+    onMeasured: () => {
+      self.startup.end('preflight');
       loadedAt = performance.now();
     },
     onReady: () => {

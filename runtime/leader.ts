@@ -15,6 +15,11 @@ import { ImageStore } from './image/store.ts';
 import { RuntimeMetrics } from './metrics.ts';
 import type { ModelConfig } from './model/config.ts';
 import { imageBytes } from './model/image-bytes.ts';
+import { gatherFacts } from './preflight/facts.ts';
+import { InterconnectRefused } from './preflight/interconnect-refused.ts';
+import { problemsOf } from './preflight/report.ts';
+import type { PreflightReport } from './preflight/report.ts';
+import { logReport } from './preflight/tell.ts';
 import { threadOptions } from './rank-process.ts';
 import type { RankProcess } from './rank-process.ts';
 import { Dispatcher } from './server/dispatcher.ts';
@@ -36,6 +41,8 @@ const WATCH_INTERVAL_MS = 250;
 interface StartedEngine {
   readonly engine: Engine;
   readonly fingerprint: string;
+  /** How the ranks reach each other; undefined = not measured. */
+  readonly preflight: PreflightReport | undefined;
   /** The engine is lost: finds out to what, and dies of it. */
   readonly engineFailed: (error: Error) => void;
   /** Tells the other ranks that the group ends. */
@@ -61,7 +68,8 @@ export async function runLeader(self: RankProcess): Promise<void> {
   const model = readModelConfig(config.model);
   const { imageTokenId, tokenizerFingerprint } = readTokenizer(config.model);
   started = config.simulate ? simulate(self, model) : await startGroup(self);
-  const { engine, fingerprint, leaveGroup } = started;
+  const { engine, fingerprint, preflight, leaveGroup } = started;
+  if (preflight) metrics.interconnect(preflight);
   const dispatcher = new Dispatcher(engine, metrics, (error) => started?.engineFailed(error));
   self.onFatal((error) => {
     dispatcher.lose(error);
@@ -92,6 +100,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
       modelFingerprint: fingerprint,
       version: SHARD_VERSION,
       epoch: randomUUID(),
+      preflight,
     }),
     dispatcher,
     pictures: new Pictures(store, pool, config.maxImageBytes),
@@ -137,6 +146,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
       maxModelLength,
       version: SHARD_VERSION,
     },
+    facts: gatherFacts(),
     addresses: config.ranks,
     epoch: randomUUID(),
     hangTimeoutMs: config.hangTimeoutMs,
@@ -147,6 +157,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   self.onFatal(() => started.close(false));
   const kvBlocks = await started.join();
   self.startup.end('join');
+  const preflight = await preflightOf(self, started);
   const begin = performance.now();
   const { bytes } = await started.load();
   logger.info('loaded', { seconds: (performance.now() - begin) / 1000, bytes });
@@ -157,9 +168,24 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   return {
     engine: new ModelEngine(thread, info),
     fingerprint,
+    preflight,
     engineFailed,
     leaveGroup: (orderly) => started.close(orderly),
   };
+}
+
+/** Measures before anything is loaded: a group that must not run so is refused within seconds. Throws InterconnectRefused. */
+async function preflightOf(
+  { config, logger, startup }: RankProcess,
+  group: ShardGroup,
+): Promise<PreflightReport | undefined> {
+  if (config.worldSize === 1 || config.preflight === 'off') return undefined;
+  const report = await group.preflight(config.preflight);
+  startup.end('preflight');
+  logReport(report, logger);
+  const problems = problemsOf(report);
+  if (config.interconnect === 'required' && problems.length > 0) throw new InterconnectRefused(problems);
+  return report;
 }
 
 function simulate(self: RankProcess, model: ModelConfig): StartedEngine {
@@ -180,6 +206,7 @@ function simulate(self: RankProcess, model: ModelConfig): StartedEngine {
   return {
     engine: new SimulatedEngine({ simulation }),
     fingerprint: sha256(Buffer.from(JSON.stringify(simulation))),
+    preflight: undefined,
     engineFailed: (error) => self.fatal(error),
     leaveGroup: () => undefined,
   };

@@ -3,7 +3,7 @@
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { createLogger } from '../rpc/log.ts';
-import { parseConfig } from './config.ts';
+import { environmentFlags, parseConfig } from './config.ts';
 import type { Config } from './config.ts';
 import { exitCodeOf } from './exit.ts';
 import { runFollower } from './follower.ts';
@@ -13,10 +13,8 @@ import { RankProcess } from './rank-process.ts';
 
 function readConfig(): Config | undefined {
   try {
-    return parseConfig(process.argv.slice(2), {
-      cores: availableParallelism(),
-      device: process.env['INTERNVL_DEVICE'],
-    });
+    const argv = [...environmentFlags(process.env), ...process.argv.slice(2)];
+    return parseConfig(argv, { cores: availableParallelism() });
   } catch (err) {
     const error = err as Error;
     createLogger({ level: 'error', format: 'json' }).error('fatal', { code: exitCodeOf(error), err: error });

@@ -3,6 +3,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { EMPTY_CACHES } from './engine/engine.ts';
 import type { CacheLoad, EngineLoad, FinishReason, StepDuration, StepOutput } from './engine/engine.ts';
+import type { PreflightReport } from './preflight/report.ts';
 import type { StartupPhase } from './startup.ts';
 
 const FIRST_TOKEN_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -53,6 +54,25 @@ export class RuntimeMetrics {
     registers: [this.registry],
   });
 
+  readonly #busBytes = new Gauge({
+    name: 'internvl_interconnect_bus_bytes_per_second',
+    help: 'What the links between ranks carried in an all-reduce of so many bytes, by the slowest path, measured once at the start.',
+    labelNames: ['path', 'bytes'],
+    registers: [this.registry],
+  });
+  readonly #reduceSeconds = new Gauge({
+    name: 'internvl_interconnect_all_reduce_seconds',
+    help: 'What an all-reduce of so many bytes took, by the slowest path, measured once at the start.',
+    labelNames: ['path', 'bytes'],
+    registers: [this.registry],
+  });
+  readonly #gateFailed = new Gauge({
+    name: 'internvl_interconnect_gate_failed',
+    help: '1 for what keeps the devices of the ranks from reaching each other directly.',
+    labelNames: ['gate'],
+    registers: [this.registry],
+  });
+
   /** load is asked at each scrape. */
   constructor(load: () => EngineLoad | undefined) {
     this.#gauge('num_requests_waiting', 'Requests that wait to be scheduled.', () => load()?.waiting ?? 0);
@@ -91,6 +111,16 @@ export class RuntimeMetrics {
   /** Milliseconds by phase. */
   started(phases: Readonly<Partial<Record<StartupPhase, number>>>): void {
     for (const [phase, ms] of Object.entries(phases)) this.#startup.set({ phase }, ms / 1000);
+  }
+
+  /** What rank 0 measured before its group loaded. */
+  interconnect({ path, allReduce, gates }: PreflightReport): void {
+    for (const { bytes, us, busGigabytesPerSecond } of allReduce) {
+      const labels = { path, bytes: String(bytes) };
+      this.#busBytes.set(labels, busGigabytesPerSecond * 1e9);
+      this.#reduceSeconds.set(labels, us / 1e6);
+    }
+    for (const { gate, outcome } of gates) this.#gateFailed.set({ gate }, outcome === 'fail' ? 1 : 0);
   }
 
   firstToken(seconds: number, promptTokens: number): void {

@@ -2,9 +2,9 @@
 
 /**
  * In order: `process` until the program runs, `open` the checkpoint's headers and the plan of what to read, `join` until every rank of the group is up,
- * `weights` until every rank has them, `kv_cache` with the group's connections, `warm_up` the first generation.
+ * `preflight` until their links are measured, `weights` until every rank has them, `kv_cache` with the group's connections, `warm_up` the first generation.
  */
-export type StartupPhase = 'process' | 'open' | 'join' | 'weights' | 'kv_cache' | 'warm_up';
+export type StartupPhase = 'process' | 'open' | 'join' | 'preflight' | 'weights' | 'kv_cache' | 'warm_up';
 
 /** The phases that have ended. Each began where the one before it ended, so that they add up to the whole. */
 export class StartupPhases {

@@ -3,6 +3,7 @@
 
 import { Worker } from 'node:worker_threads';
 import type { EngineLoad, StepOutput, Submission } from '../engine/engine.ts';
+import type { Extent, Measured } from '../preflight/measurement.ts';
 import type {
   FromWorker,
   Joined,
@@ -39,6 +40,7 @@ export interface EngineThreadEvents {
 interface Replies {
   prepared: Prepared;
   joined: Joined;
+  measured: Measured;
   loaded: { readonly bytes: number };
   started: undefined;
   closed: undefined;
@@ -96,6 +98,11 @@ export class EngineThread {
 
   join(): Promise<Joined> {
     return this.#request({ type: 'join' }, 'joined');
+  }
+
+  /** Connects to the other ranks and measures the links; rejects without the thread's end when they fail. */
+  preflight(peerAddresses: readonly Uint8Array[], extent: Extent): Promise<Measured> {
+    return this.#request({ type: 'preflight', peerAddresses, extent }, 'measured');
   }
 
   load(): Promise<{ readonly bytes: number }> {
@@ -165,8 +172,13 @@ export class EngineThread {
       case 'fatal':
         this.#fail(message.fault);
         break;
+      case 'unmeasured':
+        this.#waiting.get('measured')?.reject(new EngineThreadError(message.fault));
+        this.#waiting.delete('measured');
+        break;
       case 'prepared':
       case 'joined':
+      case 'measured':
       case 'loaded':
       case 'started':
       case 'closed':

@@ -3,6 +3,7 @@
 
 import type { StepPlan as WirePlan } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { EngineLoad, StepOutput, Submission } from '../engine/engine.ts';
+import type { Extent, Measured } from '../preflight/measurement.ts';
 
 /** What the engine thread is started with. */
 export interface ThreadOptions {
@@ -56,6 +57,7 @@ export interface LoadProgress {
 export type ToWorker =
   | { readonly type: 'prepare' }
   | { readonly type: 'join' }
+  | { readonly type: 'preflight'; readonly peerAddresses: readonly Uint8Array[]; readonly extent: Extent }
   | { readonly type: 'load' }
   | { readonly type: 'start'; readonly kvBlocks: number; readonly peerAddresses: readonly Uint8Array[] }
   | { readonly type: 'submit'; readonly submissions: readonly Submission[] }
@@ -80,6 +82,9 @@ export interface StepDone {
 export type FromWorker =
   | { readonly type: 'prepared'; readonly value: Prepared }
   | { readonly type: 'joined'; readonly value: Joined }
+  | { readonly type: 'measured'; readonly value: Measured }
+  /** The links failed before the rank computes: it can join again. */
+  | { readonly type: 'unmeasured'; readonly fault: ThreadFault }
   | { readonly type: 'loadProgress'; readonly value: LoadProgress }
   | { readonly type: 'loaded'; readonly value: { readonly bytes: number } }
   | { readonly type: 'started'; readonly value: undefined }

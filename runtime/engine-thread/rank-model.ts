@@ -18,7 +18,9 @@ import { partition } from '../model/partition.ts';
 import { planBytes } from '../model/tensor-plan.ts';
 import type { TensorPlan } from '../model/tensor-plan.ts';
 import { native } from '../native/index.ts';
-import type { Native } from '../native/index.ts';
+import type { CollectiveWays, Native } from '../native/index.ts';
+import type { Extent, Measured } from '../preflight/measurement.ts';
+import { CPU_TRANSPORT, measureLinks } from '../preflight/transport.ts';
 import type { Joined, LoadProgress, Prepared, ThreadOptions } from './messages.ts';
 
 /** --max-model-length asks for more than the model can do. */
@@ -27,7 +29,7 @@ export class ModelLengthError extends Error {
   readonly code = 'max_model_length';
 }
 
-/** One rank's part of the model on its way from disk to the first forward pass: prepare, join, load, start. join may be repeated before start. */
+/** One rank's part of the model on its way from disk to the first forward pass: prepare, join, preflight or not, load, start. join may be repeated before start. */
 export class RankModel {
   readonly #options: ThreadOptions;
   readonly #progress: () => void;
@@ -38,7 +40,9 @@ export class RankModel {
   readonly #plans: readonly TensorPlan[];
   readonly #maxModelLength: number;
   #encoderCacheBytes = 0;
-  #collective = false;
+  #collective: 'none' | 'created' | 'connected' = 'none';
+  /** How the ranks exchange tensors, once they are connected. */
+  #ways: CollectiveWays | undefined;
   #weights: Weights | undefined;
 
   /** Opens the checkpoint and plans what this rank holds of it; throws CheckpointError, ConfigError, PartitionError, ModelLengthError or NativeUnavailable. */
@@ -76,8 +80,8 @@ export class RankModel {
     const { rank, worldSize, collectiveHost, collectiveTimeoutMs } = this.#options;
     const maxKvBlocks = this.#kvBlocks();
     if (worldSize === 1) return { addresses: [], maxKvBlocks };
-    if (this.#collective) this.#native.closeCollective();
-    this.#collective = true;
+    this.close();
+    this.#collective = 'created';
     const addresses = this.#native.createCollective(rank, worldSize, collectiveHost, collectiveTimeoutMs);
     return { addresses, maxKvBlocks };
   }
@@ -85,6 +89,13 @@ export class RankModel {
   /** What the encoder cache may take on this rank, once join has divided its memory. */
   get encoderCacheBytes(): number {
     return this.#encoderCacheBytes;
+  }
+
+  /** Connects to the other ranks and measures the links, on all of them at once; throws CollectiveError, after which only join helps. */
+  preflight(peerAddresses: readonly Uint8Array[], extent: Extent): Measured {
+    const { rank, worldSize } = this.#options;
+    this.#connect(peerAddresses);
+    return measureLinks(this.#native, CPU_TRANSPORT, { rank, worldSize, extent });
   }
 
   /** Reads this rank's weights, once; returns their bytes. Throws CheckpointError. */
@@ -99,11 +110,11 @@ export class RankModel {
     return this.#weights.bytes;
   }
 
-  /** Connects to the other ranks and allocates the KV cache; throws CollectiveError. */
+  /** Connects to the other ranks, where the preflight has not, and allocates the KV cache; throws CollectiveError. */
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
     const { rank, worldSize, dtype, blockSize, maxSequences } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
-    const ways = worldSize > 1 ? this.#native.connectCollective(peerAddresses) : undefined;
+    if (worldSize > 1) this.#connect(peerAddresses);
     return new InternVL(this.#native, this.#config, this.#weights, {
       rank,
       worldSize,
@@ -111,15 +122,21 @@ export class RankModel {
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
       runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences } : undefined,
       // Exchanges by way of the host cannot be recorded.
-      decodeGraphs: this.#native.deviceInfo().graphs && (ways?.graphs ?? true) ? { maxSequences } : undefined,
+      decodeGraphs: this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,
       progress: this.#progress,
     });
   }
 
   /** Leaves the collective: a peer that still waits in one fails at once. */
   close(): void {
-    if (this.#collective) this.#native.closeCollective();
-    this.#collective = false;
+    if (this.#collective !== 'none') this.#native.closeCollective();
+    this.#collective = 'none';
+  }
+
+  #connect(peerAddresses: readonly Uint8Array[]): void {
+    if (this.#collective === 'connected') return;
+    this.#ways = this.#native.connectCollective(peerAddresses);
+    this.#collective = 'connected';
   }
 
   /** Memory that caches may take: what is free now, less what is to come. A GPU's is the rank's own, so that what forward passes take can be kept for them. */

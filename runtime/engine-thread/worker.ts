@@ -8,7 +8,7 @@ import type { InternVL } from '../model/internvl.ts';
 import { native } from '../native/index.ts';
 import { fromWirePlan } from '../shard/plan-codec.ts';
 import { LeaderLoop } from './leader-loop.ts';
-import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
+import type { FromWorker, ThreadFault, ToWorker, WorkerData } from './messages.ts';
 import { RankModel } from './rank-model.ts';
 
 /** Between two reports of loading progress. */
@@ -29,15 +29,29 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   port!.postMessage(message, transfer);
 }
 
-function fatal(err: unknown): void {
+function faultOf(err: unknown): ThreadFault {
   const error = err instanceof Error ? err : new Error(String(err));
   const code = 'code' in error && typeof error.code === 'string' ? error.code : 'internal';
-  post({ type: 'fatal', fault: { name: error.name, code, message: error.message, stack: error.stack } });
+  return { name: error.name, code, message: error.message, stack: error.stack };
+}
+
+function fatal(err: unknown): void {
+  post({ type: 'fatal', fault: faultOf(err) });
 }
 
 function required<T>(value: T | undefined, what: string): T {
   if (value === undefined) throw new Error(`${what} before its time`);
   return value;
+}
+
+/** Links that fail here are not the end: nothing was computed yet, and another leader may take over. */
+function preflight({ peerAddresses, extent }: ToWorker & { type: 'preflight' }): void {
+  const ready = required(rankModel, 'preflight');
+  try {
+    post({ type: 'measured', value: ready.preflight(peerAddresses, extent) });
+  } catch (err) {
+    post({ type: 'unmeasured', fault: faultOf(err) });
+  }
 }
 
 function load(): void {
@@ -113,6 +127,9 @@ function handle(message: ToWorker): void {
       break;
     case 'join':
       post({ type: 'joined', value: required(rankModel, 'join').join() });
+      break;
+    case 'preflight':
+      preflight(message);
       break;
     case 'load':
       load();

@@ -8,6 +8,8 @@ import type { SubmissionLimits } from '../engine/admission.ts';
 import type { EngineInfo } from '../engine/engine.ts';
 import type { SamplingDefaults } from '../engine/sampling-defaults.ts';
 import type { ModelConfig } from '../model/config.ts';
+import type { PreflightReport } from '../preflight/report.ts';
+import { toWireInterconnect } from '../preflight/wire-report.ts';
 
 /** The files a router needs, by name; those that the checkpoint has. */
 const ROUTER_FILES = [
@@ -50,6 +52,8 @@ export interface ReplicaOptions {
   readonly modelFingerprint: string;
   readonly version: string;
   readonly epoch: string;
+  /** undefined = nothing was measured. */
+  readonly preflight: PreflightReport | undefined;
 }
 
 /** Gathers the facts; reads the checkpoint's small files. */
@@ -80,6 +84,7 @@ export function describeReplica(options: ReplicaOptions): Replica {
       maxImageBytes: options.maxImageBytes,
       maxImagePixels: MAX_IMAGE_PIXELS,
       version: options.version,
+      ...(options.preflight && { interconnect: toWireInterconnect(options.preflight) }),
     },
     imageTokenId: options.imageTokenId,
     limits: {

@@ -5,7 +5,7 @@ import type { JoinRequest } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import { RpcError } from '../../rpc/status.ts';
 
 /** Raised with every change after which ranks of two versions can not work together. */
-export const SHARD_VERSION = '3';
+export const SHARD_VERSION = '4';
 
 /** The facts of a rank that its group must share, and its place in it. */
 export interface RankIdentity {

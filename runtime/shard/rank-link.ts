@@ -1,9 +1,15 @@
-// Rank 0's connection to one other rank: Join until the rank is up, Load, then the Control stream for as long as the group lives.
+// Rank 0's connection to one other rank: Join until the rank is up, Preflight, Load, then the Control stream for as long as the group lives.
 
 import { Metadata, credentials, status } from '@grpc/grpc-js';
 import type { Client, ClientDuplexStream, ClientReadableStream, ServiceError } from '@grpc/grpc-js';
 import { LeaderMessage, RankMessage, ShardClient } from '../../gen/proto/internvl/shard/v1/shard.ts';
-import type { JoinRequest, JoinResponse, LoadProgress } from '../../gen/proto/internvl/shard/v1/shard.ts';
+import type {
+  JoinRequest,
+  JoinResponse,
+  LoadProgress,
+  PreflightRequest,
+  PreflightResponse,
+} from '../../gen/proto/internvl/shard/v1/shard.ts';
 import { clientChannelOptions } from '../../rpc/channel.ts';
 import { parseDetails } from '../../rpc/status.ts';
 import { StreamWriter } from '../../rpc/writer.ts';
@@ -14,6 +20,8 @@ import { HEARTBEAT_INTERVAL_MS } from './rank-thread.ts';
 
 const MAX_MESSAGE_BYTES = 64 << 20; // a plan grows with the batch, far below this
 const JOIN_DEADLINE_MS = 30_000;
+/** Far above what a preflight takes; the links' own timeout ends one that hangs. */
+const PREFLIGHT_DEADLINE_MS = 60_000;
 const CONTROL_PATH = '/internvl.shard.v1.Shard/Control';
 
 export interface RankLinkEvents {
@@ -58,6 +66,21 @@ export class RankLink {
           else if (parseDetails(err).reason === 'GROUP_MISMATCH') {
             reject(new GroupMismatch(this.rank, err.details, { cause: err }));
           } else reject(new GroupLost(this.rank, `refused to join: ${err.details}`, { cause: err }));
+        },
+      );
+    });
+  }
+
+  /** Has the rank measure its links; throws GroupLost. */
+  preflight(request: PreflightRequest): Promise<PreflightResponse> {
+    return new Promise((resolve, reject) => {
+      this.#client.preflight(
+        request,
+        new Metadata(),
+        { deadline: Date.now() + PREFLIGHT_DEADLINE_MS },
+        (err, response) => {
+          if (!err) resolve(response);
+          else reject(new GroupLost(this.rank, `failed its preflight: ${err.details}`, { cause: err }));
         },
       );
     });

@@ -2,7 +2,14 @@
 // they live, get on and agree. The first rank that does not takes the whole group down.
 
 import type { Logger } from '../../rpc/log.ts';
+import { PreflightExtent } from '../../gen/proto/internvl/shard/v1/shard.ts';
+import type { JoinResponse } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { Joined } from '../engine-thread/messages.ts';
+import { fromWireFacts } from '../preflight/facts-codec.ts';
+import type { Backend, Extent } from '../preflight/measurement.ts';
+import type { RankFacts } from '../preflight/rank-facts.ts';
+import { reportOf } from '../preflight/report.ts';
+import type { PreflightReport } from '../preflight/report.ts';
 import { GroupLost } from './group-lost.ts';
 import type { RankIdentity } from './identity.ts';
 import { PlanHashes } from './plan-hashes.ts';
@@ -14,6 +21,8 @@ export interface ShardGroupOptions {
   readonly thread: RankThread;
   /** Rank 0's own. */
   readonly identity: RankIdentity;
+  /** Rank 0's own. */
+  readonly facts: RankFacts;
   /** gRPC addresses by rank; rank 0's is not used. */
   readonly addresses: readonly string[];
   readonly epoch: string;
@@ -30,13 +39,18 @@ const JOIN_RETRY_MS = 250;
 const MISSING_LOG_INTERVAL_MS = 5_000;
 const BLAME_MS = 250;
 const READY_TIMEOUT_MS = 5 * 60_000; // allocating a large KV cache
+const EXTENTS = { quick: PreflightExtent.QUICK, full: PreflightExtent.FULL } as const;
+
+interface JoinedRank extends Joined {
+  readonly facts: RankFacts | undefined;
+}
 
 /** The group while it starts and lives. */
 export class ShardGroup {
   readonly #options: ShardGroupOptions;
   readonly #links: readonly RankLink[];
   readonly #hashes: PlanHashes;
-  #joined: readonly Joined[] = [];
+  #joined: readonly JoinedRank[] = [];
   #closed = false;
 
   constructor(options: ShardGroupOptions) {
@@ -47,11 +61,34 @@ export class ShardGroup {
 
   /** Joins every rank, waiting for those that are not up; returns the KV blocks that every rank has memory for. Throws GroupMismatch or GroupLost. */
   async join(): Promise<number> {
-    const { identity, epoch, thread } = this.#options;
+    const { identity, epoch, thread, facts } = this.#options;
     const own = await thread.join();
     const others = await Promise.all(this.#untilJoined(epoch, identity));
-    this.#joined = [own, ...others];
+    this.#joined = [{ ...own, facts }, ...others.map(joinedRank)];
     return Math.min(...this.#joined.map(({ maxKvBlocks }) => maxKvBlocks));
+  }
+
+  /** Connects the ranks and measures their links, before anything is loaded; throws GroupLost. */
+  async preflight(extent: Extent): Promise<PreflightReport> {
+    const { thread, epoch } = this.#options;
+    const [own, ...others] = await Promise.all([
+      thread.preflight(this.#peerAddresses(0), extent).catch((err: unknown) => {
+        // Of a rank that is gone its own call says so, a moment before or after the links do.
+        throw new GroupLost(0, `failed its preflight: ${(err as Error).message}`, { cause: err });
+      }),
+      ...this.#links.map((link) =>
+        link.preflight({
+          groupEpoch: epoch,
+          peerAddresses: this.#peerAddresses(link.rank).map((address) => Buffer.from(address)),
+          extent: EXTENTS[extent],
+        }),
+      ),
+    ]);
+    const words = [own, ...others].map(({ backend: named, paths }, rank) => {
+      const backend: Backend = named === 'cuda' ? 'cuda' : 'cpu';
+      return { facts: this.#joined[rank]?.facts, backend, paths };
+    });
+    return reportOf(words, own);
   }
 
   /** Loads the weights on every rank at once; throws GroupLost or what rank 0's own load throws. */
@@ -124,7 +161,7 @@ export class ShardGroup {
     for (const link of this.#links) link.close(orderly);
   }
 
-  #untilJoined(epoch: string, identity: RankIdentity): Promise<Joined>[] {
+  #untilJoined(epoch: string, identity: RankIdentity): Promise<JoinResponse>[] {
     const { joinTimeoutMs = JOIN_TIMEOUT_MS, logger } = this.#options;
     const giveUpAt = performance.now() + joinTimeoutMs;
     const missing = new Map(this.#links.map((link) => [link.rank, link.address]));
@@ -134,7 +171,7 @@ export class ShardGroup {
         const response = await link.join({ ...identity, groupEpoch: epoch, rank: link.rank });
         if (response) {
           missing.delete(link.rank);
-          return { addresses: response.collectiveAddresses, maxKvBlocks: response.maxKvBlocks };
+          return response;
         }
         const now = performance.now();
         if (now > giveUpAt) throw new GroupLost(link.rank, `did not come up at ${link.address}`);
@@ -163,4 +200,8 @@ export class ShardGroup {
     this.close(false);
     this.#options.onLost(error);
   }
+}
+
+function joinedRank({ collectiveAddresses, maxKvBlocks, facts }: JoinResponse): JoinedRank {
+  return { addresses: collectiveAddresses, maxKvBlocks, facts: fromWireFacts(facts) };
 }

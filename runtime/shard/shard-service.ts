@@ -3,12 +3,14 @@
 
 import { status } from '@grpc/grpc-js';
 import type { ServerDuplexStream, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
-import { LoadProgress, RankMessage } from '../../gen/proto/internvl/shard/v1/shard.ts';
+import { LoadProgress, PreflightExtent, RankMessage } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type {
   JoinRequest,
   JoinResponse,
   LeaderMessage,
   LoadRequest,
+  PreflightRequest,
+  PreflightResponse,
   ShardServer,
   Start,
 } from '../../gen/proto/internvl/shard/v1/shard.ts';
@@ -17,6 +19,8 @@ import type { Logger } from '../../rpc/log.ts';
 import { RpcError } from '../../rpc/status.ts';
 import { StreamWriter } from '../../rpc/writer.ts';
 import { HangWatch } from '../engine-thread/hang-watch.ts';
+import { toWireFacts } from '../preflight/facts-codec.ts';
+import type { RankFacts } from '../preflight/rank-facts.ts';
 import { GroupLost } from './group-lost.ts';
 import { joinRefusal } from './identity.ts';
 import type { RankIdentity } from './identity.ts';
@@ -26,10 +30,13 @@ import type { RankThread } from './rank-thread.ts';
 export interface ShardServiceOptions {
   readonly thread: RankThread;
   readonly identity: RankIdentity;
+  readonly facts: RankFacts;
   readonly hangTimeoutMs: number;
   readonly logger: Logger;
   /** A leader has taken this rank. */
   readonly onJoin?: () => void;
+  /** The links are measured. */
+  readonly onMeasured?: () => void;
   /** The group is started: this rank computes. */
   readonly onReady: () => void;
   /** Called once: undefined after rank 0's Shutdown, otherwise why the group is lost. The process must end. */
@@ -60,13 +67,16 @@ export class ShardService {
   get implementation(): ShardServer {
     return {
       join: answer((call: ServerUnaryCall<JoinRequest, JoinResponse>) => this.#join(call.request)),
+      preflight: answer((call: ServerUnaryCall<PreflightRequest, PreflightResponse>) =>
+        this.#preflight(call.request),
+      ),
       load: (call: ServerWritableStream<LoadRequest, LoadProgress>) => this.#load(call),
       control: (call: ServerDuplexStream<LeaderMessage, RankMessage>) => this.#open(call),
     };
   }
 
   async #join(request: JoinRequest): Promise<JoinResponse> {
-    const { identity, thread, logger } = this.#options;
+    const { identity, thread, logger, facts } = this.#options;
     const refusal = joinRefusal(request, identity);
     if (refusal) throw refusal;
     if (this.#control) {
@@ -80,7 +90,21 @@ export class ShardService {
     logger.info('joined', { epoch: request.groupEpoch });
     this.#options.onJoin?.();
     const { addresses, maxKvBlocks } = await thread.join();
-    return { collectiveAddresses: addresses.map((address) => Buffer.from(address)), maxKvBlocks };
+    const collectiveAddresses = addresses.map((address) => Buffer.from(address));
+    return { collectiveAddresses, maxKvBlocks, facts: toWireFacts(facts) };
+  }
+
+  async #preflight({ groupEpoch, peerAddresses, extent }: PreflightRequest): Promise<PreflightResponse> {
+    this.#checkEpoch(groupEpoch);
+    const { thread } = this.#options;
+    try {
+      const full = extent === PreflightExtent.FULL;
+      const { backend, paths } = await thread.preflight(peerAddresses, full ? 'full' : 'quick');
+      this.#options.onMeasured?.();
+      return { backend, paths: [...paths] };
+    } catch (err) {
+      throw new RpcError(status.ABORTED, 'PREFLIGHT_FAILED', (err as Error).message, { cause: err });
+    }
   }
 
   #load(call: ServerWritableStream<LoadRequest, LoadProgress>): void {

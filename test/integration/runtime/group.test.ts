@@ -98,7 +98,7 @@ describe('the start of a group', () => {
   it('is divided into phases on every rank', async () => {
     const ranks = await served(2, SMALL_TP);
     const phases = async (rank: number) => (await ranks[rank]!.log('serving'))['startupMs'];
-    const onEveryRank = ['join', 'kv_cache', 'open', 'process', 'weights']; // sorted as the log has them
+    const onEveryRank = ['join', 'kv_cache', 'open', 'preflight', 'process', 'weights']; // sorted as the log has them
     expect(Object.keys((await phases(0)) as object)).toEqual([...onEveryRank, 'warm_up'].sort());
     expect(Object.keys((await phases(1)) as object)).toEqual(onEveryRank);
     for (const ms of Object.values((await phases(1)) as Record<string, number>))

@@ -11,6 +11,8 @@ import { createServer } from '../../../rpc/server.ts';
 import { EngineThreadError } from '../../../runtime/engine-thread/engine-thread.ts';
 import type { EngineThreadEvents } from '../../../runtime/engine-thread/engine-thread.ts';
 import type { Joined } from '../../../runtime/engine-thread/messages.ts';
+import { gatherFacts } from '../../../runtime/preflight/facts.ts';
+import type { Measured } from '../../../runtime/preflight/measurement.ts';
 import type { RankIdentity } from '../../../runtime/shard/identity.ts';
 import { toWirePlan } from '../../../runtime/shard/plan-codec.ts';
 import type { RankThread } from '../../../runtime/shard/rank-thread.ts';
@@ -52,6 +54,14 @@ class PretendThread implements RankThread {
   load(): Promise<{ bytes: number }> {
     for (const events of this.#events) events.onLoadProgress?.({ loadedBytes: 5, totalBytes: 10 });
     return Promise.resolve({ bytes: 10 });
+  }
+
+  preflight(): Promise<Measured> {
+    return Promise.resolve({
+      backend: 'cpu',
+      paths: [0, 1, 2].map((peer) => (peer === this.#rank ? '' : 'TCP')),
+      measurement: { pairs: [], reduces: [] },
+    });
   }
 
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): Promise<void> {
@@ -118,6 +128,7 @@ async function serveRank(
   const service = new ShardService({
     thread,
     identity: { ...identity(rank), ...own },
+    facts: gatherFacts(),
     hangTimeoutMs: 1000,
     logger,
     onReady: () => undefined,
@@ -140,6 +151,7 @@ function lead(ranks: readonly Rank[]): { group: ShardGroup; thread: PretendThrea
   const group = new ShardGroup({
     thread,
     identity: identity(0),
+    facts: gatherFacts(),
     addresses: ['127.0.0.1:1', ...ranks.map(({ address }) => address)],
     epoch: 'e1',
     hangTimeoutMs: 1000,
