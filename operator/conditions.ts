@@ -3,10 +3,10 @@
 import type { V1Deployment } from '@kubernetes/client-node';
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { CONDITIONS } from './api.ts';
-import type { FailureEntry } from './failures.ts';
+import { evidenceOf } from './failures.ts';
 import type { Group } from './group.ts';
 import type { Observed } from './observed.ts';
-import { interconnectState } from './interconnect.ts';
+import { interconnectVerdict, slowInterconnect, type MeasuredGroup } from './measured-interconnect.ts';
 import { routerName } from './names.ts';
 import type { Plan } from './plan.ts';
 
@@ -15,6 +15,8 @@ export interface Facts {
   readonly observed: Observed;
   readonly plan: Plan;
   readonly errors: readonly Error[];
+  /** Groups of which it is known how their ranks reach each other. */
+  readonly measured: readonly MeasuredGroup[];
 }
 
 export interface Verdict {
@@ -111,10 +113,7 @@ const MODEL_LOADED: readonly Check[] = [
 const ROUTER_READY: readonly Check[] = [(facts) => routerState(facts)];
 
 const INTERCONNECT: readonly Check[] = [
-  ({ deployment }) => {
-    const { status, reason, message } = interconnectState(deployment);
-    return { status, reason, message };
-  },
+  ({ deployment, measured, plan }) => interconnectVerdict(deployment, measured, plan.remembered),
 ];
 
 const DEGRADED: readonly Check[] = [
@@ -146,6 +145,10 @@ const DEGRADED: readonly Check[] = [
     const [down] = plan.waiting;
     return down && yes('ReplicaFailed', `replica ${down.name} failed: ${evidenceOf(down.entry)}`);
   },
+  ({ deployment, measured }) => {
+    const slow = slowInterconnect(deployment, measured);
+    return slow === undefined ? undefined : yes('InterconnectSlow', slow);
+  },
   () => no('AsExpected', 'nothing is wrong'),
 ];
 
@@ -172,14 +175,6 @@ export function judge(checks: readonly Check[], facts: Facts): Verdict {
 /** Groups that routers send work to. */
 export function readyGroups({ plan }: Pick<Facts, 'plan'>): readonly Group[] {
   return plan.groups.filter(({ ready }) => ready);
-}
-
-/** A failure in words: which rank, how, and its last line. */
-export function evidenceOf(entry: FailureEntry): string {
-  const code = entry.exitCode === undefined ? '' : `, exit code ${entry.exitCode}`;
-  const last = entry.lastLines.at(-1);
-  const times = entry.failures > 1 ? ` (${entry.failures} failures in a row)` : '';
-  return `rank ${entry.rank}: ${entry.reason}${code}${last === undefined ? '' : `: ${last}`}${times}`;
 }
 
 /** The reason chain of the replica that is furthest from ready: which replica, which rank, what it lacks. */

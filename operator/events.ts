@@ -49,6 +49,12 @@ const EVENTS: Readonly<
     now.reason === 'SourceNotSupported'
       ? { type: 'Warning', reason: now.reason, message: now.message }
       : undefined,
+  [CONDITIONS.interconnectVerified]: (now) =>
+    now.status === 'False'
+      ? { type: 'Warning', reason: now.reason, message: now.message }
+      : now.reason === 'Measured'
+        ? { type: 'Normal', reason: 'InterconnectVerified', message: now.message }
+        : undefined,
   [CONDITIONS.degraded]: (now, before) =>
     now.status === 'True'
       ? { type: 'Warning', reason: now.reason, message: now.message }

@@ -73,6 +73,14 @@ export function parseLedger(configMap: Observed['failures']): Ledger {
   return { stable: data[STABLE_KEY], groups };
 }
 
+/** A failure in words: which rank, how, and its last line. */
+export function evidenceOf(entry: FailureEntry): string {
+  const code = entry.exitCode === undefined ? '' : `, exit code ${entry.exitCode}`;
+  const last = entry.lastLines.at(-1);
+  const times = entry.failures > 1 ? ` (${entry.failures} failures in a row)` : '';
+  return `rank ${entry.rank}: ${entry.reason}${code}${last === undefined ? '' : `: ${last}`}${times}`;
+}
+
 function parseEntry(text: string): FailureEntry | undefined {
   try {
     const entry: unknown = JSON.parse(text);

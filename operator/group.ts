@@ -1,6 +1,7 @@
 // One tensor-parallel group as its pods, the routers' reports and the nodes tell of it. Pure; everything that decides reads groups, never pods.
 import type { V1Pod, V1PodCondition } from '@kubernetes/client-node';
 import { LABELS, ROUTER_ACKNOWLEDGED } from './api.ts';
+import type { InterconnectReport } from './interconnect-report.ts';
 import type { Observed, ReplicaReport, UnmadeGroup } from './observed.ts';
 import {
   cannotStart,
@@ -91,6 +92,8 @@ export interface Group {
   /** What it waits for, in words; empty when Ready. */
   readonly message: string;
   readonly coldStart: ColdStart;
+  /** What this attempt of it measured, as a router says. */
+  readonly interconnect: InterconnectReport | undefined;
 }
 
 /** Seconds of each phase that is over; absent = not over. */
@@ -186,6 +189,7 @@ function classifyGroup(name: string, unordered: readonly V1Pod[], context: Group
     partlyPlaced,
     placementDeadline: Math.max(born, firstPlacedAt(pods)) + context.placementTimeoutMs,
     coldStart: coldStartOf(pods, gate ?? gateOf(leader)),
+    interconnect: reports.find(({ replica }) => replica?.interconnect)?.replica?.interconnect,
     ...drainState(leader, ready || acknowledged, drainSince, reports, context),
   };
   const failure = failureOf(partial, context);

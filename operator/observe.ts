@@ -2,6 +2,7 @@
 import type { V1ConfigMap, V1Pod } from '@kubernetes/client-node';
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { COMPONENTS, LABELS } from './api.ts';
+import { readInterconnect } from './interconnect-report.ts';
 import { baseName, failuresConfigMapName, routersConfigMapName } from './names.ts';
 import type { ChildObject, Observed, ObservedNode, ReplicaReport, RouterReport } from './observed.ts';
 
@@ -98,12 +99,14 @@ function parseReport(router: string, text: string): RouterReport | undefined {
   for (const [group, replica] of Object.entries(value['replicas'])) {
     if (!isObject(replica)) continue;
     const { podUid, state, message, drain } = replica;
+    const interconnect = readInterconnect(replica['interconnect']);
     if (typeof podUid !== 'string' || typeof state !== 'string' || !STATES.has(state)) continue;
     replicas[group] = {
       podUid,
       state: state as ReplicaReport['state'],
       message: typeof message === 'string' ? message : '',
       ...(typeof drain === 'string' && { drain }),
+      ...(interconnect && { interconnect }),
     };
   }
   return { router, routerUid: value['routerUid'], replicas };

@@ -1,5 +1,6 @@
 // What is seen of one deployment, as plain data: what the planner decides from and the status is told from. Tests write it as literals.
 import type { V1ConfigMap, V1Pod } from '@kubernetes/client-node';
+import type { InterconnectReport } from './interconnect-report.ts';
 import type { ManagedFields } from './kube/managed-fields.ts';
 
 /** A child as it is in the cache, whatever its kind. */
@@ -45,6 +46,8 @@ export interface ReplicaReport {
   readonly message: string;
   /** For draining and drained: the value of the drain annotation that it is about, so that a word about an earlier drain counts for nothing. */
   readonly drain?: string;
+  /** Absent while it was not measured, or where there is nothing to measure. */
+  readonly interconnect?: InterconnectReport;
 }
 
 /** What one router pod wrote into the report ConfigMap under its own name. */

@@ -110,11 +110,13 @@ export class Revisions {
   #place(group: { revision: string; index: number; avoidNodes?: readonly string[] }): GroupPlace {
     const { name, namespace = 'default', uid } = this.#deployment.metadata;
     const avoidNodes = group.avoidNodes ?? [];
+    const required = this.#deployment.spec.tensorParallel.interconnect === 'Required';
     return {
       deployment: { name, namespace, uid },
       revision: group.revision,
       index: group.index,
       ...(avoidNodes.length > 0 && { avoidNodes }),
+      ...(required && { interconnectRequired: true }),
     };
   }
 }

@@ -4,7 +4,7 @@ import { PLAN_CONFIG } from '../test/support/deployment.ts';
 import { withSpec } from '../test/support/simulated-cluster.ts';
 import { aWorld, reconcile, settle, type World } from '../test/support/simulated-world.ts';
 import { events } from './events.ts';
-import type { ChildObject } from './observed.ts';
+import type { ChildObject, Observed } from './observed.ts';
 import { plan } from './plan.ts';
 import { status, type DeploymentStatus } from './status.ts';
 
@@ -57,6 +57,40 @@ describe('the status', () => {
       phase: 'Serving',
       endpoint: 'demo-router.vision.svc:50051',
     });
+  });
+
+  it('keeps what a group measured of its interconnect while that group lives, whatever routers do', () => {
+    const w = serving({ device: { deviceClassName: 'gpu' } });
+    const interconnect = {
+      backend: 'cuda' as const,
+      path: 'P2P/CUMEM',
+      direct: true,
+      busGigabytesPerSecond: 156,
+      reducedBytes: 1 << 20,
+      latencyMicroseconds: 21,
+      failedGates: [],
+    };
+    const seen = (reports: Partial<Observed>): DeploymentStatus => {
+      const observed = w.cluster.observed({ children: [ROUTER], ...reports });
+      const planned = plan(w.deployment, observed, PLAN_CONFIG, w.cluster.now);
+      return status(w.deployment, observed, planned, [], w.cluster.now) as unknown as DeploymentStatus;
+    };
+    const condition = ({ conditions: all }: DeploymentStatus): string | undefined =>
+      all.find(({ type }) => type === 'InterconnectVerified')?.reason;
+    expect(condition(seen({}))).toBe('NotMeasured');
+    const reports = w.cluster.observed({}).reports.map((report) => ({
+      ...report,
+      replicas: Object.fromEntries(
+        Object.entries(report.replicas).map(([name, replica]) => [name, { ...replica, interconnect }]),
+      ),
+    }));
+    const measured = seen({ reports });
+    expect(condition(measured)).toBe('Measured');
+    expect(measured.groups[0]).toMatchObject({
+      interconnect: { path: 'P2P/CUMEM', pod: expect.any(String) },
+    });
+    w.deployment = { ...w.deployment, status: measured as never };
+    expect(seen({ reports: [] })).toEqual(measured);
   });
 
   it('selects one pod a replica, for scalers', () => {

@@ -1,9 +1,10 @@
 // What is told of a deployment, from what was seen and planned. Pure, and equal for equal input but for transition times: nothing is written at rest.
 import type { InternVLDeployment } from '../gen/crd/internvl-deployment.ts';
 import { COMPONENTS, LABELS } from './api.ts';
-import { CHECKS, evidenceOf, judge, readyGroups, type Facts } from './conditions.ts';
-import type { FailureEntry } from './failures.ts';
+import { CHECKS, judge, readyGroups, type Facts } from './conditions.ts';
+import { evidenceOf, type FailureEntry } from './failures.ts';
 import type { ColdStart, Group } from './group.ts';
+import { keptInterconnects, type KeptInterconnect } from './measured-interconnect.ts';
 import { baseName, routerName } from './names.ts';
 import type { Observed } from './observed.ts';
 import type { Plan } from './plan.ts';
@@ -26,6 +27,7 @@ export interface GroupStatus {
   readonly restarts: number;
   readonly message: string;
   readonly coldStart?: ColdStart;
+  readonly interconnect?: KeptInterconnect;
 }
 
 export interface LastFailure {
@@ -66,10 +68,15 @@ export function status(
 ): InternVLDeployment['status'] {
   const { metadata, spec } = deployment;
   const before = deployment.status as Partial<DeploymentStatus> | undefined;
-  const facts: Facts = { deployment, observed, plan, errors };
+  const interconnects = keptInterconnects(plan.groups, before?.groups ?? []);
+  const measured = [...interconnects].map(([name, report]) => ({ name, report }));
+  const facts: Facts = { deployment, observed, plan, errors, measured };
   const ready = readyGroups(facts);
   const existing = plan.groups.filter(({ terminating }) => !terminating);
-  const groups = [...existing.map((group) => groupStatus(group, plan)), ...plan.waiting.map(slotStatus)];
+  const groups = [
+    ...existing.map((group) => groupStatus(group, plan, interconnects.get(group.name))),
+    ...plan.waiting.map(slotStatus),
+  ];
   const failure = lastFailure(plan, before?.lastFailure);
   const told: DeploymentStatus = {
     ...(metadata.generation !== undefined && { observedGeneration: metadata.generation }),
@@ -131,7 +138,7 @@ function selectorOf(deployment: InternVLDeployment): string {
   return labels.join(',');
 }
 
-function groupStatus(group: Group, plan: Plan): GroupStatus {
+function groupStatus(group: Group, plan: Plan, interconnect: KeptInterconnect | undefined): GroupStatus {
   const { name, revision, node, phase, ready, message, coldStart } = group;
   return {
     name,
@@ -142,6 +149,7 @@ function groupStatus(group: Group, plan: Plan): GroupStatus {
     restarts: plan.remembered.get(name)?.failures ?? 0,
     message: clipped(message),
     ...(Object.keys(coldStart).length > 0 && { coldStart }),
+    ...(interconnect && { interconnect }),
   };
 }
 

@@ -40,6 +40,29 @@ describe('replicaReport', () => {
     expect(replicaReport(replica(READY))).not.toHaveProperty('drain');
   });
 
+  it('passes on how the ranks reach each other, bounded, and also while the replica cannot be reached', () => {
+    const interconnect = {
+      backend: 'cuda',
+      path: 'P2P/CUMEM',
+      direct: true,
+      busGigabytesPerSecond: 156.6123,
+      reducedBytes: 1 << 20,
+      latencyUs: 21.234,
+      failedGates: Array.from({ length: 99 }, () => ({ gate: 'SameHost', message: 'x'.repeat(10_000) })),
+    };
+    const measured = { ...replica([{ type: 'lost', message: 'm' }]), info: { interconnect } };
+    const report = replicaReport(measured).interconnect;
+    expect(report).toMatchObject({
+      path: 'P2P/CUMEM',
+      busGigabytesPerSecond: 157,
+      latencyMicroseconds: 21.2,
+      reducedBytes: 1 << 20,
+    });
+    expect(report?.failedGates).toHaveLength(16);
+    expect(report?.failedGates[0]?.message).toHaveLength(512);
+    expect(replicaReport({ ...measured, info: {} })).not.toHaveProperty('interconnect');
+  });
+
   it('has a bounded message', () => {
     const report = replicaReport(replica([{ type: 'lost', message: 'x'.repeat(10_000) }]));
     expect(report.message).toHaveLength(512);

@@ -1,5 +1,6 @@
 // What a router says of its replicas to the operator: written when a state has changed, never on a request's way.
 
+import type { EngineInfo, Interconnect } from '../gen/proto/internvl/engine/v1/engine.ts';
 import type { ReplicaReport } from '../operator/observed.ts';
 import { describeError, type Logger } from '../rpc/log.ts';
 import type { ReplicaState } from './replica-state.ts';
@@ -9,6 +10,8 @@ const COALESCE_MS = 100;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 10_000;
 const MOST_MESSAGE_CHARACTERS = 512;
+const MOST_PATH_CHARACTERS = 64;
+const MOST_GATES = 16;
 
 /** What is read of a replica. */
 export interface ReportedReplica {
@@ -19,6 +22,8 @@ export interface ReportedReplica {
   readonly attempts: number;
   /** Which drain it obeys; a word on `drained` counts for that one alone. */
   readonly drainName?: string | undefined;
+  /** What it said of itself last. */
+  readonly info?: Pick<EngineInfo, 'interconnect'> | undefined;
 }
 
 /** What the operator is told of one replica. */
@@ -27,16 +32,36 @@ export function replicaReport({
   state,
   attempts,
   drainName,
+  info,
 }: Omit<ReportedReplica, 'name'>): ReplicaReport {
   const message = state.message.slice(0, MOST_MESSAGE_CHARACTERS);
+  const interconnect = info?.interconnect && interconnectOf(info.interconnect);
   const report = (name: ReplicaReport['state']): ReplicaReport => ({
     podUid: id,
     state: name,
     message,
     ...(drainName !== undefined && { drain: drainName }),
+    ...(interconnect && { interconnect }),
   });
   if (state.cordoned || state.phase === 'draining') return report(attempts === 0 ? 'drained' : 'draining');
   return report(state.incompatible ? 'incompatible' : state.phase);
+}
+
+/** Bounded and rounded: it is written for as long as the replica lives. */
+function interconnectOf(measured: Interconnect): NonNullable<ReplicaReport['interconnect']> {
+  const { backend, path, direct, busGigabytesPerSecond, reducedBytes, latencyUs, failedGates } = measured;
+  return {
+    backend: backend === 'cuda' ? 'cuda' : 'cpu',
+    path: path.slice(0, MOST_PATH_CHARACTERS),
+    direct,
+    busGigabytesPerSecond: Number(busGigabytesPerSecond.toPrecision(3)),
+    reducedBytes,
+    latencyMicroseconds: Number(latencyUs.toPrecision(3)),
+    failedGates: failedGates.slice(0, MOST_GATES).map(({ gate, message }) => ({
+      gate: gate.slice(0, MOST_PATH_CHARACTERS),
+      message: message.slice(0, MOST_MESSAGE_CHARACTERS),
+    })),
+  };
 }
 
 /** The report's JSON: RouterReport without the router's name, which is its key. */
@@ -51,8 +76,8 @@ export function reportOf(routerUid: string, replicas: readonly ReportedReplica[]
 function essence(replicas: readonly ReportedReplica[]): string {
   return JSON.stringify(
     replicas.map((replica) => {
-      const { podUid, state, message, drain } = replicaReport(replica);
-      return [replica.name, podUid, state, drain ?? '', state === 'connecting' ? '' : message];
+      const { podUid, state, message, drain, interconnect } = replicaReport(replica);
+      return [replica.name, podUid, state, drain ?? '', state === 'connecting' ? '' : message, interconnect];
     }),
   );
 }

@@ -77,8 +77,8 @@ export interface InternVLDeployment {
        */
       topology: 'PodPerRank' | 'SinglePod';
       /**
-       * Required: no rank pod is made where the ranks' devices cannot reach each other directly. Preferred: they are, and the
-       * condition InterconnectVerified says so. Any: the ranks of a replica need not even be on one node.
+       * Required: no rank pod is made where the ranks' devices cannot reach each other directly, and a replica that measures at its
+       * start that they do not ends. Preferred: they are made and serve, and the condition InterconnectVerified says so. Any: the ranks of a replica need not even be on one node.
        */
       interconnect: 'Required' | 'Preferred' | 'Any';
     };
@@ -553,6 +553,54 @@ export interface InternVLDeployment {
          * From then until a router has had an answer.
          */
         acknowledgingSeconds?: number;
+      };
+      /**
+       * How its ranks reach each other, measured once at their start.
+       */
+      interconnect?: {
+        /**
+         * Uid of the rank-0 pod that measured.
+         */
+        pod?: string;
+        /**
+         * What computes: cpu or cuda.
+         */
+        backend?: string;
+        /**
+         * The slowest path between two ranks, such as P2P/CUMEM, SHM/direct/direct, NET/Socket/0 or TCP.
+         */
+        path?: string;
+        /**
+         * Every rank reaches the memory of every other's device.
+         */
+        direct?: boolean;
+        /**
+         * What each link carried in an all-reduce of reducedBytes.
+         */
+        busGigabytesPerSecond?: number;
+        /**
+         * Size of that all-reduce.
+         */
+        reducedBytes?: number;
+        /**
+         * What an all-reduce of one token took.
+         */
+        latencyMicroseconds?: number;
+        /**
+         * What keeps the devices from reaching each other; docs/interconnect.md has each.
+         *
+         * @maxItems 16
+         */
+        failedGates?: {
+          /**
+           * Its name.
+           */
+          gate: string;
+          /**
+           * What was found, and what to change.
+           */
+          message: string;
+        }[];
       };
     }[];
     /**

@@ -13,6 +13,8 @@ export interface GroupPlace {
   readonly revision: string;
   readonly index: number;
   readonly avoidNodes?: readonly string[];
+  /** The group is to end where its ranks do not reach each other directly. Not of the revision: to demand it changes no pod that is there. */
+  readonly interconnectRequired?: boolean;
 }
 
 /** Name of the group: start of its pods' names, value of its label, name of its claim. */

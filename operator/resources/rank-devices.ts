@@ -17,12 +17,23 @@ export function sharesDevicesAcrossPods(template: RevisionTemplate): boolean {
   );
 }
 
-/** Which device a rank takes, and how it finds its peers' memory. */
+/** Ranks have devices and somebody to exchange with. */
+function exchangesBetweenDevices({ spec }: RevisionTemplate): boolean {
+  return spec.device !== undefined && spec.tensorParallel.size > 1;
+}
+
+/** Which device a rank takes, how it finds its peers' memory, and whether it may do without. */
 export function deviceEnvironment(template: RevisionTemplate, place: GroupPlace, rank: number): V1EnvVar[] {
+  // As a variable: a revision's image may be older than the flag, and passes over what it does not know.
+  const demand: V1EnvVar[] =
+    place.interconnectRequired === true && exchangesBetweenDevices(template)
+      ? [{ name: 'INTERNVL_INTERCONNECT', value: 'required' }]
+      : [];
   const own: V1EnvVar[] =
     template.spec.device?.deviceClassName === undefined
-      ? []
+      ? demand
       : [
+          ...demand,
           // Every rank sees all devices of the claim; the order must be the same in all of them.
           { name: 'CUDA_DEVICE_ORDER', value: 'PCI_BUS_ID' },
           { name: 'CUDA_VISIBLE_DEVICES', value: String(rank) },

@@ -254,6 +254,20 @@ describe('a rank pod', () => {
   });
 });
 
+describe('a demand on the interconnect', () => {
+  it.each([
+    ['ranks with devices', { ...CLASS, ...tensorParallel(2, 'PodPerRank', 'Required') }, true, true],
+    ['ranks with devices, nothing demanded', { ...CLASS, ...tensorParallel(2) }, false, false],
+    ['one rank', { ...CLASS, ...tensorParallel(1, 'PodPerRank', 'Required') }, true, false],
+    ['CPU ranks', tensorParallel(2, 'PodPerRank', 'Required'), true, false],
+  ])('is told to %s', (_, spec, interconnectRequired, told) => {
+    for (const pod of pods(spec, { ...PLACE, interconnectRequired })) {
+      const named = container(pod)?.env?.filter(({ name }) => name === 'INTERNVL_INTERCONNECT');
+      expect(named).toEqual(told ? [{ name: 'INTERNVL_INTERCONNECT', value: 'required' }] : []);
+    }
+  });
+});
+
 describe('placement', () => {
   const term = {
     labelSelector: {
