@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { Placement } from '../runtime/model/placement.ts';
 import { parseTensorParallelSize } from './option-parsers.ts';
+import { table } from './table.ts';
 import { isTerminal, styler } from './terminal.ts';
 
 interface InspectFlags {
@@ -119,17 +120,4 @@ export function formatBytes(bytes: number): string {
   const step = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
   const value = bytes / 2 ** (10 * step);
   return `${step === 0 || Number.isInteger(value) ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[step]}`;
-}
-
-/** Columns lined up for a terminal; between tabs when piped. */
-function table(head: readonly string[], rows: readonly (readonly string[])[], aligned: boolean): string[] {
-  const all = [head, ...rows];
-  if (!aligned) return all.map((row) => row.join('\t'));
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
-  return all.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
 }

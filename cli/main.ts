@@ -7,6 +7,7 @@ import { chatCommand } from './chat.ts';
 import { detokenizeCommand } from './detokenize.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
+import { preflightCommand } from './preflight.ts';
 import { preprocessCommand } from './preprocess.ts';
 import { tokenizeCommand } from './tokenize.ts';
 import { upCommand } from './up.ts';
@@ -27,6 +28,7 @@ for (const command of [
   detokenizeCommand(),
   preprocessCommand(),
   inspectCommand(),
+  preflightCommand(),
 ]) {
   program.addCommand(command.addHelpText('after', EXIT_HELP).copyInheritedSettings(program));
 }

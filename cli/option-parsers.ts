@@ -33,6 +33,12 @@ export function parseTensorParallelSize(text: string): 1 | 2 | 4 | 8 {
   return size as 1 | 2 | 4 | 8;
 }
 
+export function parseWorldSize(text: string): number {
+  const size = /^[0-9]{1,2}$/.test(text) ? Number(text) : 0;
+  if (size < 2 || size > 64) throw new InvalidArgumentError('it must be a whole number from 2 to 64.');
+  return size;
+}
+
 /** Token ids between commas or white space. */
 export function parseTokenIds(text: string): number[] {
   const trimmed = text.trim().replace(/^\[/, '').replace(/\]$/, '').trim();

@@ -63,6 +63,19 @@ describe('parseConfig', () => {
     expect(parseConfig('--model m'.split(' '), machine).kvCache).toEqual({ fraction: 0.3 });
   });
 
+  it('reads how ranks are to reach each other, from the environment too, where the command line says nothing', () => {
+    const environment = { INTERNVL_PREFLIGHT: 'full', INTERNVL_INTERCONNECT: 'required', PREFLIGHT: 'off' };
+    const read = (...flags: string[]) =>
+      parseConfig([...environmentFlags(environment), '--model', 'm', ...flags], machine);
+    expect(parseConfig(['--model', 'm'], machine)).toMatchObject({
+      preflight: 'quick',
+      interconnect: 'preferred',
+    });
+    expect(read()).toMatchObject({ preflight: 'full', interconnect: 'required' });
+    expect(read('--preflight', 'quick')).toMatchObject({ preflight: 'quick', interconnect: 'required' });
+    expect(environmentFlags({ INTERNVL_PREFLIGHT: '' })).toEqual([]);
+  });
+
   it('reads a rank of a group', () => {
     const config = parseConfig(
       '--model m --rank 1 --world-size 2 --ranks a:1,b:2 --listen b:2 --kv-cache-bytes 4096'.split(' '),
@@ -88,6 +101,8 @@ describe('parseConfig', () => {
     [['--model', 'm', '--step-target-ms', '1.5'], 'at least 0'],
     [['--model', 'm', '--prefix-cache', 'yes'], 'one of on, off'],
     [['--model', 'm', '--encoder-cache-bytes', '-1'], 'at least 0'],
+    [['--model', 'm', '--preflight', 'slow'], 'one of off, quick, full'],
+    [['--model', 'm', '--preflight', 'off', '--interconnect', 'required'], 'needs a preflight'],
     [['--model', 'm', '--simulate', '{'], '--simulate is not JSON'],
     [['--model', 'm', '--simulate', '[]'], '--simulate is not a JSON object'],
     [['--model', 'm', '--nonsense', 'x'], 'unknown flag --nonsense'],

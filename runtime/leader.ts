@@ -16,8 +16,7 @@ import { RuntimeMetrics } from './metrics.ts';
 import type { ModelConfig } from './model/config.ts';
 import { imageBytes } from './model/image-bytes.ts';
 import { gatherFacts } from './preflight/facts.ts';
-import { InterconnectRefused } from './preflight/interconnect-refused.ts';
-import { problemsOf } from './preflight/report.ts';
+import { assertAllowed } from './preflight/interconnect-refused.ts';
 import type { PreflightReport } from './preflight/report.ts';
 import { logReport } from './preflight/tell.ts';
 import { threadOptions } from './rank-process.ts';
@@ -183,8 +182,7 @@ async function preflightOf(
   const report = await group.preflight(config.preflight);
   startup.end('preflight');
   logReport(report, logger);
-  const problems = problemsOf(report);
-  if (config.interconnect === 'required' && problems.length > 0) throw new InterconnectRefused(problems);
+  assertAllowed(report, config.interconnect);
   return report;
 }
 

@@ -33,8 +33,14 @@ export const IMAGES: Readonly<Record<'operator' | 'runtime', ImageContents>> = {
     files: ['package.json', 'gen/descriptors.binpb', 'crds/internvldeployments.yaml'],
   },
   runtime: {
-    programs: { 'internvl-runtime': 'runtime/main.ts' },
-    loaded: ['runtime/engine-thread/worker.ts', 'runtime/image/worker.ts'],
+    // The command line for `internvl preflight`, which has to run where ranks run.
+    programs: { 'internvl-runtime': 'runtime/main.ts', internvl: 'cli/main.ts' },
+    loaded: [
+      'runtime/engine-thread/worker.ts',
+      'runtime/image/worker.ts',
+      'runtime/preflight/probe-worker.ts',
+      'local/child-guard.ts',
+    ],
     files: ['package.json', 'gen/descriptors.binpb', 'build/native/internvl_native.node'],
   },
 };

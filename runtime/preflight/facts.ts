@@ -23,9 +23,9 @@ export interface FactSources {
 
 const OF_THIS_PROCESS: FactSources = { root: '/', environment: process.env, hostName: hostname() };
 
-/** Gathers the facts; never throws. */
-export function gatherFacts(sources: FactSources = OF_THIS_PROCESS): RankFacts {
-  const { root, environment, hostName } = sources;
+/** Gathers the facts, of this process unless said otherwise; never throws. */
+export function gatherFacts(sources: Partial<FactSources> = {}): RankFacts {
+  const { root, environment, hostName } = { ...OF_THIS_PROCESS, ...sources };
   const at = (path: string): string => join(root, path);
   const shm = tryTo(() => statSync(at('dev/shm')));
   const tmp = tryTo(() => statSync(at('tmp')));

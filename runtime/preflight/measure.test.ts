@@ -58,7 +58,7 @@ describe('measure', () => {
 
   it('is not misled by a single call that takes long', () => {
     const calm = run('quick', 2, 0.1);
-    for (let spike = 2; spike < calm.calls; spike += 97)
+    for (let spike = 0; spike < calm.calls; spike += 89)
       expect(run('quick', 2, 0.1, spike).measurement).toEqual(calm.measurement);
   });
 

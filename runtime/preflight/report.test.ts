@@ -1,8 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { podGroup } from '../../test/support/rank-facts.ts';
+import { EXIT_INTERCONNECT, exitCodeOf } from '../exit.ts';
+import { assertAllowed } from './interconnect-refused.ts';
 import type { Backend, Measured } from './measurement.ts';
 import { failedGates, problemsOf, reportOf } from './report.ts';
 import { toWireInterconnect } from './wire-report.ts';
+
+function capture(run: () => void): Error {
+  try {
+    run();
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('nothing was thrown');
+}
 
 const measured = (worldSize: number): Measured => ({
   backend: 'cpu',
@@ -73,6 +84,15 @@ describe('problemsOf', () => {
     const problems = problemsOf(report(...args));
     expect(problems).toHaveLength(expected.length);
     for (const [index, pattern] of expected.entries()) expect(problems[index]).toMatch(pattern);
+  });
+
+  it('end a group that must have the direct path, and no other', () => {
+    const detour = report('cuda', [['', 'NET/Socket/0'], ['', '']], shut); // prettier-ignore
+    expect(() => assertAllowed(detour, 'preferred')).not.toThrow();
+    expect(() => assertAllowed(report('cuda', P2P), 'required')).not.toThrow();
+    const refused = capture(() => assertAllowed(detour, 'required'));
+    expect(refused.message).toMatch(/is required and not there: SameSharedMemory: .*; mount one/);
+    expect(exitCodeOf(refused)).toBe(EXIT_INTERCONNECT);
   });
 
   it('goes to routers with the gates that are shut', () => {

@@ -60,7 +60,7 @@ export function reportOf(ranks: readonly RankWord[], own: Measured): PreflightRe
     gigabytesPerSecond: gigabytesPerSecond(bytes, ns),
     latencyUs: latencyNs / 1000,
   }));
-  const path = slowest(pairs.flatMap((pair) => (pair.path === '' ? [] : [pair.path]))) ?? '';
+  const path = slowest(ranks.flatMap(({ paths }) => paths.filter((each) => each !== ''))) ?? '';
   return {
     worldSize,
     // One rank that computes on a CPU holds up all others.

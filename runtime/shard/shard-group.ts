@@ -39,6 +39,7 @@ const JOIN_RETRY_MS = 250;
 const MISSING_LOG_INTERVAL_MS = 5_000;
 const BLAME_MS = 250;
 const READY_TIMEOUT_MS = 5 * 60_000; // allocating a large KV cache
+const MOST_PATH_CHARACTERS = 64;
 const EXTENTS = { quick: PreflightExtent.QUICK, full: PreflightExtent.FULL } as const;
 
 interface JoinedRank extends Joined {
@@ -86,7 +87,8 @@ export class ShardGroup {
     ]);
     const words = [own, ...others].map(({ backend: named, paths }, rank) => {
       const backend: Backend = named === 'cuda' ? 'cuda' : 'cpu';
-      return { facts: this.#joined[rank]?.facts, backend, paths };
+      const bounded = paths.slice(0, this.#joined.length).map((path) => path.slice(0, MOST_PATH_CHARACTERS));
+      return { facts: this.#joined[rank]?.facts, backend, paths: bounded };
     });
     return reportOf(words, own);
   }

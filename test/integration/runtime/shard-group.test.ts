@@ -30,6 +30,7 @@ afterEach(async () => {
 /** An engine thread that answers at once; hashOf says what it makes of a step, undefined = it never finishes it. */
 class PretendThread implements RankThread {
   progress = 0;
+  linksFail: string | undefined;
   started: { kvBlocks: number; peers: string[] } | undefined;
   readonly #rank: number;
   readonly #events: EngineThreadEvents[] = [];
@@ -57,6 +58,7 @@ class PretendThread implements RankThread {
   }
 
   preflight(): Promise<Measured> {
+    if (this.linksFail !== undefined) return Promise.reject(new Error(this.linksFail));
     return Promise.resolve({
       backend: 'cpu',
       paths: [0, 1, 2].map((peer) => (peer === this.#rank ? '' : 'TCP')),
@@ -233,6 +235,22 @@ describe('a group of ranks', () => {
       rank: 1,
       message: expect.stringContaining(text),
     });
+  });
+
+  it('is lost when a rank cannot measure its links, and can be joined anew', async () => {
+    const ranks = [await serveRank(1), await serveRank(2)];
+    const { group } = lead(ranks);
+    await group.join();
+    ranks[1]!.thread.linksFail = 'connectCollective: no answer from rank 1';
+    await expect(group.preflight('quick')).rejects.toMatchObject({
+      name: 'GroupLost',
+      rank: 2,
+      message: 'rank 2: failed its preflight: connectCollective: no answer from rank 1',
+    });
+    ranks[1]!.thread.linksFail = undefined;
+    const again = lead(ranks);
+    await again.group.join();
+    expect(await again.group.preflight('quick')).toMatchObject({ worldSize: 3, path: 'TCP' });
   });
 
   it('lets a new leader take over ranks that were joined but never started', async () => {
