@@ -107,6 +107,42 @@ describe('a deployment', () => {
     expect(await versions(namespace)).toEqual(before);
   });
 
+  it('has in its status what its replicas measured of their interconnect, and keeps it', async () => {
+    const namespace = await plane.namespace();
+    await operator(namespace);
+    await serving(namespace);
+    const interconnect = {
+      backend: 'cpu' as const,
+      path: 'TCP',
+      direct: false,
+      busGigabytesPerSecond: 2.13,
+      reducedBytes: 1 << 20,
+      latencyMicroseconds: 11.2,
+      failedGates: [{ gate: 'SameHost', message: 'found; change' }],
+    };
+    const told = async () => {
+      expect((await condition(namespace, 'InterconnectVerified')).message).toContain('TCP, 2.13 GB/s');
+      const { status } = await read(plane, namespace, 'internvldeployment/demo');
+      const { groups = [] } = status as { groups?: { interconnect?: object }[] };
+      expect(groups.map((group) => group.interconnect)).toEqual(
+        Array.from({ length: 2 }, () => ({ ...interconnect, pod: expect.any(String) })),
+      );
+    };
+    await reportReady(plane, namespace, 'demo', { interconnect });
+    await eventually(told);
+    await reportReady(plane, namespace, 'demo', { message: 'a router that was started anew' });
+    await apply(namespace, 'demo', { router: { replicas: 2 } });
+    await eventually(async () => {
+      const seen = await read(plane, namespace, 'internvldeployment/demo');
+      const { status, metadata } = seen as {
+        status?: { observedGeneration?: number };
+        metadata: { generation?: number };
+      };
+      expect(status?.observedGeneration).toBe(metadata.generation);
+    });
+    await told();
+  });
+
   it('leaves nothing when it is deleted', async () => {
     const namespace = await plane.namespace();
     await operator(namespace);

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { LABELS } from '../../operator/api.ts';
 import { routersConfigMapName } from '../../operator/names.ts';
+import type { ReplicaReport } from '../../operator/observed.ts';
 import type { ControlPlane } from './control-plane.ts';
 
 const MAIN = fileURLToPath(new URL('../../operator/main.ts', import.meta.url));
@@ -162,7 +163,12 @@ export async function read(
 }
 
 /** Writes what a router would: that every group which has a rank 0 answers. There is no router on fake nodes. */
-export async function reportReady(plane: ControlPlane, namespace: string, name: string): Promise<void> {
+export async function reportReady(
+  plane: ControlPlane,
+  namespace: string,
+  name: string,
+  more: Partial<ReplicaReport> = {},
+): Promise<void> {
   const objects = await managed(plane, namespace);
   const pods = objects.filter(({ kind }) => kind === 'Pod');
   const router = pods.find(({ metadata }) => metadata.labels?.[LABELS.component] === 'router');
@@ -172,7 +178,7 @@ export async function reportReady(plane: ControlPlane, namespace: string, name: 
       .filter(({ metadata }) => metadata.labels?.[LABELS.rank] === '0')
       .map(({ metadata }) => [
         metadata.labels?.[LABELS.group] ?? '',
-        { podUid: metadata.uid, state: 'ready', message: '' },
+        { podUid: metadata.uid, state: 'ready', message: '', ...more },
       ]),
   );
   const report = JSON.stringify({ routerUid: router.metadata.uid, replicas });

@@ -3,11 +3,14 @@
 import { credentials, status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { InferenceClient, ReplicaState } from '../../../gen/proto/internvl/v1/inference.ts';
+import { readInterconnect } from '../../../operator/interconnect-report.ts';
+import { interconnectVerdict } from '../../../operator/measured-interconnect.ts';
 import { clientChannelOptions } from '../../../rpc/channel.ts';
 import { createLogger } from '../../../rpc/log.ts';
 import { Cluster } from '../../../router/cluster.ts';
 import { parseConfig } from '../../../router/config.ts';
 import { Router } from '../../../router/router.ts';
+import { aDeployment } from '../../support/deployment.ts';
 import { FakeReplica, type FakeReplicaOptions } from '../../support/fake-replica.ts';
 import { PodApi, type FakePod } from '../../support/pod-api.ts';
 import { ask, Stream, until } from './harness.ts';
@@ -170,6 +173,38 @@ describe('scale', () => {
     const later = await new Stream(client.generate(ask())).end();
     expect([later.error?.code, later.reason]).toEqual([status.UNAVAILABLE, 'NO_REPLICA']);
     expect(later.error?.details).toContain('there is none');
+  });
+});
+
+describe('the interconnect of a replica', () => {
+  it('goes from rank 0 through the report into the condition', async () => {
+    const { api } = await start();
+    const interconnect = {
+      backend: 'cuda',
+      path: 'NET/Socket/0',
+      direct: false,
+      busGigabytesPerSecond: 4.1999,
+      reducedBytes: 1 << 20,
+      latencyUs: 160,
+      failedGates: [{ gate: 'SameSharedMemory', message: '/dev/shm is not one; mount one' }],
+    };
+    await startPod(api, 'demo-0', 'u-0', { info: { interconnect } });
+    await until(() => api.reported('demo-0')?.interconnect !== undefined);
+    const report = readInterconnect(api.reported('demo-0')?.interconnect);
+    expect(report).toMatchObject({
+      path: 'NET/Socket/0',
+      busGigabytesPerSecond: 4.2,
+      latencyMicroseconds: 160,
+    });
+    const deployment = aDeployment({
+      device: { deviceClassName: 'gpu' },
+      tensorParallel: { size: 2 },
+    });
+    expect(interconnectVerdict(deployment, [{ name: 'demo-0', report: report! }], new Map())).toEqual({
+      status: 'False',
+      reason: 'SameSharedMemory',
+      message: 'replica demo-0: /dev/shm is not one; mount one',
+    });
   });
 });
 
