@@ -108,7 +108,7 @@ export const ROW_CASES: readonly OperationCase[] = [
       [1, 17, 300, 64_007].map((columns) => {
         const logits = operands.tensor('float32', [5, columns + 3]);
         const ids = new Int32Array(5);
-        operands.ops.readIndices(operands.ops.argmax(logits, columns), ids);
+        operands.ops.finishRead(operands.ops.startRead(operands.ops.argmax(logits, columns)), ids);
         return Float32Array.from(ids);
       }),
   },

@@ -122,7 +122,8 @@ export class RankModel {
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
       runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences } : undefined,
       // Exchanges by way of the host cannot be recorded.
-      decodeGraphs: this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,
+      decodeGraphs:
+        this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,
       progress: this.#progress,
     });
   }

@@ -51,7 +51,7 @@ const waiting = [
   'broadcast',
   'readFloat32',
   'readRow',
-  'readIndices',
+  'swap',
   'startRead',
   'finishRead',
 ] as const;

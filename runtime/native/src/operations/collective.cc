@@ -197,7 +197,7 @@ Napi::Value Swap(const Call& call) {
   const int64_t first = call.Integer(2, "first", 0, last), second = call.Integer(3, "second", 0, last);
   if (group == nullptr) return call.env().Undefined();
   if (first == second) call.FailRange("first and second must be two ranks");
-  Guarded(call, [&] { group->Swap(out, in, static_cast<int>(first), static_cast<int>(second)); });
+  group->Swap(out, in, static_cast<int>(first), static_cast<int>(second));
   return call.env().Undefined();
 }
 
