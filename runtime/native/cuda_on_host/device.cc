@@ -7,6 +7,7 @@
 //   CUDA_ON_HOST_IPC         0: no process can open another one's memory (1)
 #include "device.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -231,7 +232,7 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device) {
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const DeviceMemoryState memory = MemoryOfDevice();
-  *free = memory.total - memory.used;
+  *free = memory.total - std::min(memory.used, memory.total);
   *total = memory.total;
   return Broken();
 }
