@@ -53,21 +53,23 @@ struct QueryTile {
 class DenseKeys {
  public:
   static constexpr int kSharedBytes = 0;
-  __device__ DenseKeys(const BFloat16* k, const BFloat16* v, int64_t stride)
-      : k_(k), v_(v), stride_(stride) {}
+  /// Values are so many elements after their keys.
+  __device__ DenseKeys(const BFloat16* k, int64_t values, int64_t stride)
+      : k_(k), values_(values), stride_(stride) {}
   __device__ void UseShared(unsigned char*) {}
 
   // A tile's places are looked up by Find, handed to the block by Publish and, after a barrier, used by k and
   // v until another is published two tiles later.
   __device__ int Find(int, int) const { return 0; }
   __device__ void Publish(int, int) {}
-  __device__ const BFloat16* k(int tile, int row) const { return k_ + (tile * kFlashKeys + row) * stride_; }
-  __device__ const BFloat16* v(int tile, int row) const { return v_ + (tile * kFlashKeys + row) * stride_; }
+  __device__ const BFloat16* k(int tile, int row) const { return k_ + Place(tile, row); }
+  __device__ const BFloat16* v(int tile, int row) const { return k_ + (values_ + Place(tile, row)); }
 
  private:
+  __device__ int64_t Place(int tile, int row) const { return (tile * kFlashKeys + row) * stride_; }
+
   const BFloat16* k_;
-  const BFloat16* v_;
-  int64_t stride_;
+  int64_t values_, stride_;
 };
 
 template <int kDim, typename Keys>

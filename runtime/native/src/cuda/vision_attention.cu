@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   const int64_t width = images.width();
   const QueryTile queries(q, 3 * width, images.result(blockIdx.z, head), width, 1, first, images.length,
                           images.length, images.length);
-  FlashAttention<kDim>(queries, DenseKeys(q + width, q + 2 * width, 3 * width), images.scale,
+  FlashAttention<kDim>(queries, DenseKeys(q + width, width, 3 * width), images.scale,
                        DynamicShared<unsigned char>());
 }
 
