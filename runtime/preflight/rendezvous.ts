@@ -7,7 +7,7 @@ import type {
   AnnounceResponse,
   RendezvousServer,
 } from '../../gen/proto/internvl/shard/v1/rendezvous.ts';
-import { AddressError, parseAddress } from '../../rpc/address.ts';
+import { parseAddress } from '../../rpc/address.ts';
 import { answer } from '../../rpc/guard.ts';
 import { RpcError } from '../../rpc/status.ts';
 import { SHARD_VERSION } from '../shard/identity.ts';
@@ -77,7 +77,7 @@ export class Rendezvous {
     try {
       parseAddress(address);
     } catch (err) {
-      refuse((err as AddressError).message);
+      refuse((err as Error).message);
     }
     this.#addresses.set(rank, address);
     if (this.#addresses.size === this.#worldSize - 1) this.#complete();

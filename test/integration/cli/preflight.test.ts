@@ -43,9 +43,9 @@ describe('internvl preflight', () => {
       ]);
     const [first, second] = await Promise.all([rank(0), rank(1)]);
     expect(second).toEqual(first);
-    const printed = JSON.parse(first!.stdout) as Printed;
+    const printed = JSON.parse(first.stdout) as Printed;
     expect(printed).toMatchObject({ worldSize: 2, pairs: [{ path: 'TCP' }] });
-    expect([printed.ok, first!.code]).toEqual([printed.problems.length === 0, printed.ok ? 0 : 1]);
+    expect([printed.ok, first.code]).toEqual([printed.problems.length === 0, printed.ok ? 0 : 1]);
   });
 
   it('names ranks that are missing', async () => {
