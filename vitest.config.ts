@@ -22,7 +22,11 @@ export default defineConfig({
         // The native operations' tests again, with the CUDA backend, whose kernels an emulation runs.
         test: {
           name: 'cuda-on-host',
-          include: ['runtime/native/*.test.ts', 'runtime/native/cuda_on_host/tests/*.test.ts'],
+          include: [
+            'runtime/native/*.test.ts',
+            'runtime/native/cuda_on_host/tests/*.test.ts',
+            'test/integration/cuda-on-host/*.test.ts',
+          ],
           exclude: ['runtime/native/{contract,device,load,resize,sampling}.test.ts'],
           setupFiles: ['test/support/cuda-on-host-setup.ts'],
           testTimeout: 60_000,
@@ -32,6 +36,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
+          exclude: ['test/integration/cuda-on-host/**'],
           testTimeout: 60_000,
           retry,
           hookTimeout: 60_000,

@@ -10,6 +10,7 @@ import { native, type Native, type Tensor } from '../runtime/native/index.ts';
 
 const BLOCK_SIZE = 16;
 const KV_BLOCKS = 1200;
+const MAX_SEQUENCES = 128;
 const PIXELS = new Uint8Array(448 * 448 * 3).map((_, i) => (i * 31) % 251);
 
 export interface MeasuredOptions {
@@ -43,6 +44,8 @@ export class ModelUnderTest {
     this.#model = new InternVL(ops, this.config, this.#weights, {
       ...place,
       dtype,
+      decodeGraphs:
+        ops.deviceInfo().graphs && place.worldSize === 1 ? { maxSequences: MAX_SEQUENCES } : undefined,
       kvCache: { blocks: KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
     });
   }
@@ -50,12 +53,12 @@ export class ModelUnderTest {
   /** A step of `sequences` sequences that have `context` tokens each: what to run, any number of times. */
   decode(sequences: number, context: number): () => void {
     const step = batch(sequences, context, 1);
-    return () => void this.#model.forward(step);
+    return () => void this.#model.forward(step)?.();
   }
 
   prefill(tokens: number): () => void {
     const step = batch(1, 0, tokens);
-    return () => void this.#model.forward(step);
+    return () => void this.#model.forward(step)?.();
   }
 
   encodeImage(): void {

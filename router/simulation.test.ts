@@ -474,6 +474,7 @@ describe('prompts that begin alike', () => {
       expect(router.tail).toBeLessThan(tail * roundRobin.tail);
       expect(router.tail).toBeLessThan(measure(shared(rate), 'least loaded').tail);
     },
+    30_000,
   );
 
   it('that all begin alike do not all wait for one replica', () => {

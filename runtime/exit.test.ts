@@ -21,7 +21,7 @@ describe('exitCodeOf', () => {
     [new GroupLost(1, 'x'), 3],
     [new EngineStalled(4000), 3],
     [new PortInUse('127.0.0.1:1'), 4],
-    [fromThread('DeviceError'), 5],
+    [fromThread('DeviceError'), 6],
     [new TypeError('x'), 1],
   ])('of %s is %i', (error, code) => {
     expect(exitCodeOf(error)).toBe(code);

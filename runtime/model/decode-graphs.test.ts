@@ -33,6 +33,7 @@ class RecordingDevice {
         this.calls.push(`launch ${graph}`);
         return this.#graphs.get(graph)?.run() ?? [];
       },
+      tune: (on) => void this.calls.push(`tune ${on}`),
       freeGraph: (graph) => void this.calls.push(`free ${graph}`),
     };
   }
@@ -135,6 +136,7 @@ describe('DecodeGraphs', () => {
     graphs.record();
     expect(computed.map(([size]) => size)).toEqual([12, 12, 8, 8, 4, 4, 2, 2, 1, 1]);
     expect(graphs.numRecorded).toBe(5);
+    expect(device.calls.slice(0, 5)).toEqual(['tune true', 'tune false', 'begin', 'end with 2', 'launch 1']);
     expect(device.calls.filter((call) => call.startsWith('launch'))).toHaveLength(5);
     expect(ops.mark()).toBe(0);
   });

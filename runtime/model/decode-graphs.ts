@@ -72,11 +72,13 @@ export class DecodeGraphs {
     return this.#graphs.size;
   }
 
-  /** Records every size, after a run of each in which the device chooses how to compute it. */
+  /** Records every size, after a run of each in which the device tries out how to compute it. */
   record(): void {
     for (const size of this.#sizes.toReversed()) {
       const mark = this.#native.mark();
+      this.#native.tune(true);
       this.#compute(batchIndices(this.#native, this.#padded(EMPTY, size)));
+      this.#native.tune(false);
       this.#native.release(mark);
       this.#run(this.#padded(EMPTY, size));
       this.#native.release(mark);

@@ -83,6 +83,7 @@ export class InternVL implements Model {
 
   /** Lets the device choose how to compute what it will be asked for, and records the decode steps. */
   warmUp(): void {
+    if (this.runsAhead) this.#tuneForPictures();
     this.#graphs?.record();
   }
 
@@ -135,6 +136,15 @@ export class InternVL implements Model {
     for (const image of this.#images.keys()) this.freeImage(image);
     this.#cache.free();
     this.#weights.free();
+  }
+
+  #tuneForPictures(): void {
+    const { native } = this.#context;
+    const mark = native.mark();
+    native.tune(true);
+    this.#projector.project(this.#vision.encode(new Uint8Array(3 * this.#config.vision.imageSize ** 2)));
+    native.tune(false);
+    native.release(mark);
   }
 
   /** Gives back what the last step left, also of one that threw. */

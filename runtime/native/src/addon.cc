@@ -32,6 +32,7 @@ constexpr Function kFunctions[] = {
     {"cpuInfo", CpuInfo},
     {"useDevice", UseDevice},
     {"deviceInfo", DeviceInfoOf},
+    {"tune", Tune},
     {"setThreads", SetThreads},
     {"nanosecondsInside", NanosecondsInside},
     {"allocate", Allocate},

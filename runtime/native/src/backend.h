@@ -120,6 +120,9 @@ class Backend {
   /// Tensors lie in memory that the host can read and write, and a call that returned is done.
   virtual bool on_host() const { return false; }
 
+  /// While on, the device tries out how to compute each new shape, which takes time; for warming up.
+  virtual void Tune(bool) {}
+
   // --- recording: between the two, calls are written down instead of done; Download must not be called
   virtual bool can_record() const { return false; }
   virtual void BeginRecording() {}

@@ -8,6 +8,7 @@ namespace internvl {
 // the machine
 Napi::Value CpuInfo(const Call& call);
 Napi::Value UseDevice(const Call& call);
+Napi::Value Tune(const Call& call);
 Napi::Value DeviceInfoOf(const Call& call);
 Napi::Value SetThreads(const Call& call);
 Napi::Value NanosecondsInside(const Call& call);

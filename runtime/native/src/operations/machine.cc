@@ -45,6 +45,13 @@ Napi::Value UseDevice(const Call& call) {
   return call.env().Undefined();
 }
 
+Napi::Value Tune(const Call& call) {
+  const Napi::Value on = call[0];
+  if (!on.IsBoolean()) call.FailType("on must be true or false");
+  call.backend().Tune(on.As<Napi::Boolean>().Value());
+  return call.env().Undefined();
+}
+
 Napi::Value DeviceInfoOf(const Call& call) {
   const DeviceInfo device = call.backend().Info();
   Napi::Object info = Napi::Object::New(call.env());
