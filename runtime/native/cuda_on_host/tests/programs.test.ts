@@ -5,7 +5,14 @@ import { expect, it } from 'vitest';
 
 const folder = join(dirname(process.env['INTERNVL_NATIVE_ADDON']!), 'cuda_on_host');
 
-it.each(['emulation_test', 'backend_test', 'group_test'])('%s', (program) => {
+it.each([
+  'emulation_test',
+  'backend_test',
+  'group_test',
+  'cuda_kernel_tests/attention_test',
+  'cuda_kernel_tests/matmul_test',
+  'cuda_kernel_tests/dynamic_library_test',
+])('%s', (program) => {
   const output = execFileSync(join(folder, program), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   expect(output).toMatch(/\b0 failed$/m);
 });

@@ -8,7 +8,7 @@
 
 namespace internvl::cuda {
 
-/// Of one stream, used by one thread. Outlived by what it starts.
+/// Of one stream, used by one thread. Must outlive what it starts.
 class PendingDownloads {
  public:
   explicit PendingDownloads(cudaStream_t stream) : stream_(stream) {}

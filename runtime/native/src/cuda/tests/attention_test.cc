@@ -13,10 +13,6 @@
 
 namespace internvl::cuda {
 
-void Check(cudaError_t code, const char* what) {
-  if (code != cudaSuccess) throw DeviceError(std::string(what) + ": " + cudaGetErrorString(code));
-}
-
 namespace {
 
 template <typename T>
@@ -70,7 +66,7 @@ int64_t MostBlocks(const std::vector<Sequence>& sequences, int64_t block_size) {
 }
 
 Arena& DeviceArena() {
-  static DeviceMemory source;
+  static UnwrittenMemory source;
   static auto* const arena = new Arena(source);  // the emulation may be gone before what is destroyed at exit
   return *arena;
 }

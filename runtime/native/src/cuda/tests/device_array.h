@@ -12,7 +12,7 @@
 
 namespace internvl::cuda {
 
-class DeviceMemory final : public MemorySource {
+class UnwrittenMemory final : public MemorySource {
  public:
   std::byte* Take(size_t bytes) override {
     void* data;
@@ -36,7 +36,7 @@ class DeviceArray {
 
  private:
   static MemorySource& Source() {
-    static DeviceMemory source;
+    static UnwrittenMemory source;
     return source;
   }
   Memory memory_;

@@ -13,10 +13,6 @@
 
 namespace internvl::cuda {
 
-void Check(cudaError_t code, const char* what) {
-  if (code != cudaSuccess) throw DeviceError(std::string(what) + ": " + cudaGetErrorString(code));
-}
-
 namespace {
 
 /// Results are NaN until they are written.
