@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../streams.h"
 #include "expect.h"
 #include "rank_processes.h"
 
@@ -112,8 +113,7 @@ void ManySizes(TestRank& rank) {
   }
 }
 
-void Columns(TestRank& rank) {
-  if (rank.Join() == nullptr) return Expect(false, "no way for tensors: " + rank.left_out);
+void SideBySide(TestRank& rank) {
   const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {7, 64}, {32, 1001}, {1, 32032}, {12, 32032}};
   int round = 0;
   for (const auto& [rows, cols] : shapes) {
@@ -130,6 +130,11 @@ void Columns(TestRank& rank) {
     Expect(Same(out.Read(rank), expected),
            "columns of [" + std::to_string(rows) + ", " + std::to_string(cols) + "]");
   }
+}
+
+void Columns(TestRank& rank) {
+  if (rank.Join() == nullptr) return Expect(false, "no way for tensors: " + rank.left_out);
+  SideBySide(rank);
 }
 
 void Recorded(TestRank& rank) {
@@ -224,6 +229,39 @@ void LosesOne(TestRank& rank, int victim, const std::string& message, const std:
   }
 }
 
+/// A device for each rank, and a library in the place of NCCL.
+void UseNccl(TestRank& rank) {
+  setenv("CUDA_ON_HOST_DEVICES", "8", 1);
+  setenv("INTERNVL_CUDA_LIBRARIES", FAKE_NCCL_FOLDER, 1);
+  Check(cudaSetDevice(rank.rank), "cudaSetDevice");
+}
+
+void ByBoth(TestRank& rank) {
+  UseNccl(rank);
+  if (rank.Join() == nullptr) return Expect(false, "no way for tensors: " + rank.left_out);
+  Expect(rank.group->path() == "peer memory + NCCL" && rank.left_out.empty(),
+         "both ways: " + rank.group->path() + ", " + rank.left_out);
+  constexpr int64_t kMost = kSlotBytes / 4;  // of peer memory
+  int round = 0;
+  for (const int64_t count : {int64_t{5}, kMost, kMost + 1, 2 * kMost + 3, int64_t{6}}) {
+    SumOf<float>(rank, count, ++round);
+    SumOf<BFloat16>(rank, 2 * count, ++round);
+  }
+}
+
+void ByNcclAlone(TestRank& rank) {
+  setenv("CUDA_ON_HOST_IPC", "0", 1);
+  UseNccl(rank);
+  if (rank.Join() == nullptr) return Expect(false, "no way for tensors: " + rank.left_out);
+  Expect(rank.group->path() == "NCCL" && rank.left_out.find("peer memory: rank 0: opening") == 0,
+         "NCCL alone: " + rank.group->path() + ", " + rank.left_out);
+  for (const int64_t count : {1, 7, 1000, 300000}) {
+    SumOf<float>(rank, count, 1);
+    SumOf<BFloat16>(rank, count, 2);
+  }
+  SideBySide(rank);
+}
+
 void FallsBack(TestRank& rank) {
   if (rank.rank == 1) setenv("CUDA_ON_HOST_IPC", "0", 1);
   Expect(rank.Join() == nullptr, "memory that one rank cannot open is not used");
@@ -235,11 +273,21 @@ void FallsBack(TestRank& rank) {
 }  // namespace
 }  // namespace internvl::cuda
 
+/// For fake_nccl.cc.
+extern "C" __attribute__((visibility("default"))) void EnqueueForFakeNccl(cudaStream_t stream,
+                                                                          std::function<void()> work) {
+  cuda_on_host::Enqueue(stream, std::move(work));
+}
+
 int main() {
   using namespace internvl::cuda;
   for (const int world : {2, 3, 4}) {
     RunRanks("sums", world, kTimeout, ManySizes);
     RunRanks("columns", world, kTimeout, Columns);
+    RunRanks("by both", world, kTimeout, ByBoth);
+    RunRanks("by NCCL alone", world, kTimeout, ByNcclAlone);
+  }
+  for (const int world : {2, 4}) {
     RunRanks("recorded", world, kTimeout, Recorded);
     RunRanks("many times", world, kTimeout, ManyTimes);
   }
@@ -249,6 +297,22 @@ int main() {
         [](TestRank& rank) { LosesOne(rank, 1, "rank 1 has closed its connection", [] { raise(SIGKILL); }); },
         1);
   }
+  RunRanks(
+      "a rank that dies, by NCCL", 3, kTimeout,
+      [](TestRank& rank) {
+        setenv("CUDA_ON_HOST_IPC", "0", 1);
+        UseNccl(rank);
+        LosesOne(rank, 1, "rank 1 has closed its connection", [] { raise(SIGKILL); });
+      },
+      1);
+  RunRanks(
+      "a rank that stands still, by NCCL", 2, milliseconds(1500),
+      [](TestRank& rank) {
+        setenv("CUDA_ON_HOST_IPC", "0", 1);
+        UseNccl(rank);
+        LosesOne(rank, 1, "has not ended a step within 1500 ms", [] { raise(SIGSTOP); });
+      },
+      1);
   RunRanks(
       "a rank that stands still", 2, milliseconds(1500),
       [](TestRank& rank) {

@@ -15,4 +15,4 @@ it.each([
 ])('%s', (program) => {
   const output = execFileSync(join(folder, program), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   expect(output).toMatch(/\b0 failed$/m);
-});
+}, 180_000);

@@ -14,8 +14,6 @@ Library LoadFunctions() {
   library.Get("ncclCommInitRankConfig", functions.CommInitRankConfig);
   library.Get("ncclCommGetAsyncError", functions.CommGetAsyncError);
   library.Get("ncclCommAbort", functions.CommAbort);
-  library.Get("ncclCommFinalize", functions.CommFinalize);
-  library.Get("ncclCommDestroy", functions.CommDestroy);
   library.Get("ncclAllReduce", functions.AllReduce);
   library.Get("ncclAllGather", functions.AllGather);
   library.Get("ncclGetErrorString", functions.GetErrorString);

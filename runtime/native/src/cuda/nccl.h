@@ -36,8 +36,6 @@ struct Library {
   Status (*CommGetAsyncError)(Communicator, Status*);
   /// Ends what the communicator has on the device, and the communicator.
   Status (*CommAbort)(Communicator);
-  Status (*CommFinalize)(Communicator);
-  Status (*CommDestroy)(Communicator);
   Status (*AllReduce)(const void* from, void* to, size_t count, Type, Reduction, Communicator, cudaStream_t);
   Status (*AllGather)(const void* from, void* to, size_t count, Type, Communicator, cudaStream_t);
   const char* (*GetErrorString)(Status);
