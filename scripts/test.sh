@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the static checks and every test that this machine can run; the last line counts the tests of all tiers.
 # Tiers: unit and integration always; control-plane where it can run, and in CI (CI=true) always; cluster only when named, as CI does.
-# TEST_TIERS="unit integration" names the wanted ones. What is left out is said, with the reason.
+# TEST_TIERS="unit integration" names the wanted ones. What is left out is said, with the reason. cuda-on-host, also only when named, builds the addon once more:
+# with the CUDA backend, whose kernels an emulation runs.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 sh scripts/setup.sh || exit 1
@@ -24,6 +25,11 @@ for tier in $wanted; do
   case $tier in
     control-plane) what='a control plane' option=--control-plane-only ;;
     cluster) what='a whole cluster' option= ;;
+    cuda-on-host)
+      bash scripts/build-native.sh --cuda-on-host || status=1
+      set -- "$@" --project "$tier"
+      continue
+      ;;
     *)
       set -- "$@" --project "$tier"
       continue
