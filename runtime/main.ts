@@ -1,6 +1,7 @@
 // One rank of a replica. Flags: config.ts; exit codes: exit.ts.
 
-import { availableParallelism } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { createLogger } from '../rpc/log.ts';
 import { environmentFlags, parseConfig } from './config.ts';
@@ -23,6 +24,13 @@ function readConfig(): Config | undefined {
   }
 }
 
+/** NCCL tells which path it takes in its log alone. It reads the process's environment, which is the main thread's. */
+function logNccl(): void {
+  process.env['NCCL_DEBUG'] ??= 'INFO';
+  process.env['NCCL_DEBUG_SUBSYS'] ??= 'INIT,P2P,SHM,NET';
+  process.env['NCCL_DEBUG_FILE'] ??= join(tmpdir(), `internvl-nccl-${process.pid}.log`);
+}
+
 function run(config: Config): void {
   const fields = { rank: config.rank };
   const logger = createLogger({ level: config.logLevel, format: config.logFormat, fields });
@@ -32,6 +40,7 @@ function run(config: Config): void {
   process.on('unhandledRejection', fatal);
   // Threads started from here on keep small heaps for short-lived objects: memory belongs to weights and KV cache.
   setFlagsFromString('--max-semi-space-size=2');
+  if (config.device.kind === 'cuda') logNccl();
   setThreadWaitPolicy(); // before the engine thread exists: it copies the environment
   (config.rank === 0 ? runLeader(self) : runFollower(self)).catch(fatal);
 }

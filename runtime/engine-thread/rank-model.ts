@@ -20,7 +20,7 @@ import type { TensorPlan } from '../model/tensor-plan.ts';
 import { native } from '../native/index.ts';
 import type { CollectiveWays, Native } from '../native/index.ts';
 import type { Extent, Measured } from '../preflight/measurement.ts';
-import { CPU_TRANSPORT, measureLinks } from '../preflight/transport.ts';
+import { CPU_TRANSPORT, deviceTransport, measureLinks, readNcclLog } from '../preflight/transport.ts';
 import type { Joined, LoadProgress, Prepared, ThreadOptions } from './messages.ts';
 
 /** --max-model-length asks for more than the model can do. */
@@ -93,9 +93,10 @@ export class RankModel {
 
   /** Connects to the other ranks and measures the links, on all of them at once; throws CollectiveError, after which only join helps. */
   preflight(peerAddresses: readonly Uint8Array[], extent: Extent): Measured {
-    const { rank, worldSize } = this.#options;
-    this.#connect(peerAddresses);
-    return measureLinks(this.#native, CPU_TRANSPORT, { rank, worldSize, extent });
+    const { rank, worldSize, device } = this.#options;
+    const ways = this.#connect(peerAddresses);
+    const transport = device.kind === 'cuda' ? deviceTransport(ways, readNcclLog) : CPU_TRANSPORT;
+    return measureLinks(this.#native, transport, { rank, worldSize, extent });
   }
 
   /** Reads this rank's weights, once; returns their bytes. Throws CheckpointError. */
@@ -134,10 +135,11 @@ export class RankModel {
     this.#collective = 'none';
   }
 
-  #connect(peerAddresses: readonly Uint8Array[]): void {
-    if (this.#collective === 'connected') return;
+  #connect(peerAddresses: readonly Uint8Array[]): CollectiveWays {
+    if (this.#ways !== undefined && this.#collective === 'connected') return this.#ways;
     this.#ways = this.#native.connectCollective(peerAddresses);
     this.#collective = 'connected';
+    return this.#ways;
   }
 
   /** Memory that caches may take: what is free now, less what is to come. A GPU's is the rank's own, so that what forward passes take can be kept for them. */

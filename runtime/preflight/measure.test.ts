@@ -28,6 +28,7 @@ function run(extent: Extent, worldSize: number, nsPerByte: number, spikeAt = -1)
     free: () => void (live -= 1),
     mark: () => 0,
     release: () => undefined,
+    readRow: () => undefined,
     allReduce: (x) => takes(shapes.get(x) ?? 0),
     swap: (out) => takes(out.length),
     broadcast: () => undefined,

@@ -7,7 +7,7 @@ import type { Measurement, PairTime, ReduceTime, Schedule } from './measurement.
 /** What is needed of the native operations. */
 export type Links = Pick<
   Native,
-  'allReduce' | 'broadcast' | 'swap' | 'allocate' | 'free' | 'mark' | 'release'
+  'allReduce' | 'broadcast' | 'swap' | 'allocate' | 'free' | 'mark' | 'release' | 'readRow'
 >;
 
 export interface MeasureOptions {
@@ -52,10 +52,12 @@ export function measure(links: Links, options: MeasureOptions): Measurement {
 
 function measureReduce(links: Links, timing: Timing, bytes: number, budgetNs: number): number {
   const x = links.allocate('float32', [1, bytes / 4]);
+  const first = new Float32Array(1);
   try {
     return timing.median(0, budgetNs, () => {
       const mark = links.mark();
       links.allReduce(x);
+      links.readRow(x, 0, first); // a device returns before it is done
       links.release(mark);
     });
   } finally {

@@ -1,7 +1,7 @@
 // What moves bytes between ranks, as far as a preflight has to know of it.
 
 import { readFileSync } from 'node:fs';
-import type { Native } from '../native/index.ts';
+import type { CollectiveWays, Native } from '../native/index.ts';
 import { measure } from './measure.ts';
 import { SCHEDULES } from './measurement.ts';
 import type { Backend, Extent, Measured } from './measurement.ts';
@@ -20,12 +20,34 @@ export const CPU_TRANSPORT: Transport = {
   paths: (rank, worldSize) => Array.from({ length: worldSize }, (_, peer) => (peer === rank ? '' : TCP)),
 };
 
-/** NCCL with NCCL_DEBUG=INFO and NCCL_DEBUG_FILE: what it chose stands in its log. */
-export function ncclTransport(logFile: string): Transport {
+/**
+ * Devices, by the ways that their ranks agreed on. What NCCL chose stands in its log: with NCCL_DEBUG=INFO in the file of NCCL_DEBUG_FILE, by whose text `ncclLog` is asked
+ * for; undefined where there is none.
+ */
+export function deviceTransport({ path }: CollectiveWays, ncclLog: () => string | undefined): Transport {
+  const all = (name: string, rank: number, worldSize: number): string[] =>
+    Array.from({ length: worldSize }, (_, peer) => (peer === rank ? '' : name));
   return {
     backend: 'cuda',
-    paths: (rank, worldSize) => pathsOf(parseNcclLog(readFileSync(logFile, 'utf8')), rank, worldSize),
+    paths: (rank, worldSize) => {
+      const log = path.includes('NCCL') ? ncclLog() : undefined;
+      const known = log === undefined ? [] : pathsOf(parseNcclLog(log), rank, worldSize);
+      if (known.some((name) => name !== '')) return known;
+      if (path.startsWith('peer memory')) return all('P2P/peer memory', rank, worldSize);
+      return all(path.startsWith('host') ? TCP : path, rank, worldSize);
+    },
   };
+}
+
+/** The text of the log that NCCL was told to write. */
+export function readNcclLog(): string | undefined {
+  const file = process.env['NCCL_DEBUG_FILE'];
+  if (file === undefined) return undefined;
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined; // NCCL was not loaded, or could not write: the path is then named without it
+  }
 }
 
 /** Measures a connected group, on every rank at once; throws CollectiveError. */

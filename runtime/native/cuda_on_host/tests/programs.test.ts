@@ -12,7 +12,14 @@ it.each([
   'cuda_kernel_tests/attention_test',
   'cuda_kernel_tests/matmul_test',
   'cuda_kernel_tests/dynamic_library_test',
-])('%s', (program) => {
-  const output = execFileSync(join(folder, program), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-  expect(output).toMatch(/\b0 failed$/m);
-}, 180_000);
+])(
+  '%s',
+  (program) => {
+    const output = execFileSync(join(folder, program), {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(output).toMatch(/\b0 failed$/m);
+  },
+  180_000,
+);

@@ -1,0 +1,78 @@
+// Rank processes whose device is the emulation: how they start on it, and what they die of where it is missing or fails.
+
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const MAIN = fileURLToPath(new URL('../../../runtime/main.ts', import.meta.url));
+const CHECKPOINT = fileURLToPath(new URL('../../fixtures/checkpoints/tiny', import.meta.url));
+
+interface Line {
+  readonly message: string;
+  readonly err?: { readonly name?: string; readonly message?: string };
+  readonly code?: number;
+}
+
+/** Runs a rank until it serves or ends: its last line of log, and its exit code, undefined while it serves. */
+async function start(
+  environment: Readonly<Record<string, string>>,
+  flags: readonly string[] = [],
+): Promise<{ readonly line: Line; readonly exitCode: number | undefined }> {
+  const sizes = ['--max-model-length', '64', '--max-sequences', '2', '--kv-cache-bytes', '4194304'];
+  const args = [MAIN, '--model', CHECKPOINT, '--listen', '127.0.0.1:0', '--threads', '1', ...sizes, ...flags];
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, INTERNVL_DEVICE: 'cuda', ...environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exited = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? -1)));
+  let last: Line = { message: 'nothing' };
+  for await (const text of createInterface({ input: child.stdout })) {
+    if (!text.startsWith('{')) continue;
+    last = JSON.parse(text) as Line;
+    if (last.message !== 'serving') continue;
+    child.kill('SIGTERM');
+    await exited;
+    return { line: last, exitCode: undefined };
+  }
+  return { line: last, exitCode: await exited };
+}
+
+describe('a rank on a CUDA device', () => {
+  it('serves with generated weights', async () => {
+    const { line, exitCode } = await start({}, ['--load-format', 'dummy', '--dtype', 'float32']);
+    expect(line).toMatchObject({ message: 'serving' });
+    expect(exitCode).toBeUndefined();
+  }, 300_000);
+
+  it.each<[string, Readonly<Record<string, string>>, readonly string[], RegExp]>([
+    ['no driver', { CUDA_ON_HOST_DRIVER: '0' }, [], /no NVIDIA driver: install one/],
+    [
+      'an old driver',
+      { CUDA_ON_HOST_DRIVER: '11080' },
+      [],
+      /too old: it is for CUDA 11\.8, this build needs/,
+    ],
+    ['no device', { CUDA_ON_HOST_DEVICES: '0' }, [], /no CUDA device: .*nvidia\.com\/gpu/],
+    ['not so many devices', {}, ['--device', 'cuda:3'], /no CUDA device 3: this process sees 1/],
+    [
+      'an old device',
+      { CUDA_ON_HOST_CAPABILITY: '75' },
+      [],
+      /compute capability 7\.5; 8\.0 or later is needed/,
+    ],
+    ['a kernel that cannot be launched', { CUDA_ON_HOST_FAIL_LAUNCH: '1' }, [], /launch/],
+  ])('ends with exit code 6 and says why: %s', async (_, environment, flags, message) => {
+    const { line, exitCode } = await start(environment, flags);
+    expect(line.err?.message).toMatch(message);
+    expect(line).toMatchObject({ message: 'fatal', code: 6 });
+    expect(exitCode).toBe(6);
+  });
+
+  it('ends and says so when its memory is too small for the model', async () => {
+    const { line, exitCode } = await start({ CUDA_ON_HOST_MEMORY: '1000000' });
+    expect(line.message).toBe('fatal');
+    expect(line.err?.message).toMatch(/memory/);
+    expect(exitCode).not.toBe(0);
+  });
+});
