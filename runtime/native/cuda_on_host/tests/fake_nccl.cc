@@ -70,6 +70,7 @@ Status ncclGetVersion(int* version) {
 Status ncclGetUniqueId(Id* id) {
   const std::string name = "/fake-nccl-" + std::to_string(getpid());
   std::strcpy(id->bytes, name.c_str());
+  shm_unlink(id->bytes);  // of a process that had the number before
   const int file = shm_open(id->bytes, O_RDWR | O_CREAT | O_EXCL, 0600);
   const bool made = file >= 0 && ftruncate(file, sizeof(SharedFile)) == 0;
   close(file);

@@ -1,11 +1,10 @@
-#include "rank_introduction.h"
-
 #include <sys/random.h>
 
 #include <fstream>
 
 #include "launch.h"
 #include "peer_views.h"
+#include "rank_introduction.h"
 
 namespace internvl::cuda {
 namespace {
