@@ -22,6 +22,7 @@ describe('exitCodeOf', () => {
     [new EngineStalled(4000), 3],
     [new PortInUse('127.0.0.1:1'), 4],
     [fromThread('DeviceError'), 6],
+    [fromThread('OutOfMemory'), 2],
     [new TypeError('x'), 1],
   ])('of %s is %i', (error, code) => {
     expect(exitCodeOf(error)).toBe(code);

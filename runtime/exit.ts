@@ -32,6 +32,7 @@ const CODES: Readonly<Record<string, number>> = {
   PortInUse: EXIT_PORT_IN_USE,
   InterconnectRefused: EXIT_INTERCONNECT,
   DeviceError: EXIT_DEVICE,
+  OutOfMemory: EXIT_CONFIGURATION,
 };
 
 /** The exit code for what a process dies of; errors are told apart by name, since some come from another thread. */

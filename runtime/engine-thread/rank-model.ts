@@ -14,6 +14,7 @@ import { InternVL } from '../model/internvl.ts';
 import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
 import { loadWeights } from '../model/loader.ts';
 import type { Weights } from '../model/loader.ts';
+import { OutOfMemory } from '../model/memory-plan.ts';
 import { partition } from '../model/partition.ts';
 import { planBytes } from '../model/tensor-plan.ts';
 import type { TensorPlan } from '../model/tensor-plan.ts';
@@ -105,18 +106,22 @@ export class RankModel {
       this.#progress();
       onProgress(progress);
     };
-    this.#weights ??= this.#checkpoint
-      ? loadWeights(this.#native, this.#checkpoint, this.#plans, report)
-      : dummyWeights(this.#native, this.#plans, report);
+    const checkpoint = this.#checkpoint;
+    this.#weights ??= this.#explained(0, () =>
+      checkpoint
+        ? loadWeights(this.#native, checkpoint, this.#plans, report)
+        : dummyWeights(this.#native, this.#plans, report),
+    );
     return this.#weights.bytes;
   }
 
-  /** Connects to the other ranks, where the preflight has not, and allocates the KV cache; throws CollectiveError. */
+  /** Connects to the other ranks, where the preflight has not, allocates the KV cache and warms up; throws CollectiveError, OutOfMemory. */
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
     const { rank, worldSize, dtype, blockSize, maxSequences } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
     if (worldSize > 1) this.#connect(peerAddresses);
-    return new InternVL(this.#native, this.#config, this.#weights, {
+    const weights = this.#weights;
+    const options = {
       rank,
       worldSize,
       dtype,
@@ -126,6 +131,11 @@ export class RankModel {
       decodeGraphs:
         this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,
       progress: this.#progress,
+    };
+    return this.#explained(kvBlocks, () => {
+      const model = new InternVL(this.#native, this.#config, weights, options);
+      model.warmUp();
+      return model;
     });
   }
 
@@ -140,6 +150,23 @@ export class RankModel {
     this.#ways = this.#native.connectCollective(peerAddresses);
     this.#collective = 'connected';
     return this.#ways;
+  }
+
+  /** What runs out of memory says who was to hold how much. */
+  #explained<T>(kvBlocks: number, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'OutOfMemory') throw error;
+      const { dtype, worldSize, blockSize } = this.#options;
+      const plan = {
+        weights: this.#plans.reduce((sum, tensor) => sum + planBytes(tensor), 0),
+        kvCache: kvBlocks * kvBytesPerBlock(this.#config, worldSize, dtype, blockSize),
+        encodedPictures: this.#encoderCacheBytes,
+        forwardPasses: activationBytes(this.#config, this.#options),
+      };
+      throw new OutOfMemory(error, plan, this.#native.deviceInfo());
+    }
   }
 
   /** Memory that caches may take: what is free now, less what is to come. A GPU's is the rank's own, so that what forward passes take can be kept for them. */

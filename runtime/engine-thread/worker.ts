@@ -70,7 +70,6 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const { blockSize, maxSequences, rank, worldSize } = options;
   const { maxBatchedTokens, stepTargetMs, prefixCache } = options;
   model = ready.start(kvBlocks, peerAddresses);
-  model.warmUp();
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
   } else {

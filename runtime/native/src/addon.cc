@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <typeinfo>
 
 #include "checkpoint.h"
 #include "collective.h"
@@ -125,8 +126,11 @@ Napi::Value Run(const Napi::CallbackInfo& info) {
     named.Set("name", Napi::String::New(info.Env(), "DeviceError"));
     named.Set("code", Napi::String::New(info.Env(), "device"));
     throw named;
-  } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(info.Env(), std::string(function.name) + ": out of memory");
+  } catch (const std::bad_alloc& error) {
+    const std::string what = typeid(error) == typeid(std::bad_alloc) ? "out of memory" : error.what();
+    Napi::Error named = Napi::Error::New(info.Env(), std::string(function.name) + ": " + what);
+    named.Set("name", Napi::String::New(info.Env(), "OutOfMemory"));
+    throw named;
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), std::string(function.name) + ": " + error.what());
   }

@@ -69,10 +69,20 @@ describe('a rank on a CUDA device', () => {
     expect(exitCode).toBe(6);
   });
 
-  it('ends and says so when its memory is too small for the model', async () => {
-    const { line, exitCode } = await start({ CUDA_ON_HOST_MEMORY: '1000000' });
-    expect(line.message).toBe('fatal');
-    expect(line.err?.message).toMatch(/memory/);
-    expect(exitCode).not.toBe(0);
+  it.each<[string, string, RegExp]>([
+    [
+      'weights',
+      '34500000',
+      /^allocate: out of device memory: asked for \d+ bytes, .* Planned: weights 1\.8 MB, /,
+    ],
+    [
+      'warm-up',
+      '38000000',
+      /^tune: out of device memory: asked for .* forward passes 0\.1 GB = .* free: give/,
+    ],
+  ])('ends with who was to hold what when its memory is too small for its %s', async (_, bytes, message) => {
+    const { line, exitCode } = await start({ CUDA_ON_HOST_MEMORY: bytes });
+    expect(line.err?.message).toMatch(message);
+    expect(exitCode).toBe(2);
   });
 });
