@@ -124,7 +124,8 @@ describe('Background', () => {
     background = new Background(1 << 24);
     const model = served(4);
     await background.prompt(model, chat('one'));
-    const lost = expect(background.prompt(model, chat('two'))).rejects.toThrow('ended');
+    const long = 'two '.repeat(100_000); // more work than the thread gets done before it is ended
+    const lost = expect(background.prompt(model, chat(long))).rejects.toThrow('ended');
     await background.close();
     await lost;
     expect(await background.prompt(model, chat('three'))).toEqual(model.prompt(chat('three')));
