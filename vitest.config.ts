@@ -30,6 +30,7 @@ export default defineConfig({
           exclude: ['runtime/native/{contract,device,load,resize,sampling}.test.ts'],
           setupFiles: ['test/support/cuda-on-host-setup.ts'],
           testTimeout: 60_000,
+          retry,
         },
       },
       {

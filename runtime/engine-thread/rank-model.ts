@@ -117,7 +117,7 @@ export class RankModel {
 
   /** Connects to the other ranks, where the preflight has not, allocates the KV cache and warms up; throws CollectiveError, OutOfMemory. */
   start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
-    const { rank, worldSize, dtype, blockSize, maxSequences } = this.#options;
+    const { rank, worldSize, dtype, blockSize, maxSequences, maxBatchedTokens } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
     if (worldSize > 1) this.#connect(peerAddresses);
     const weights = this.#weights;
@@ -126,7 +126,7 @@ export class RankModel {
       worldSize,
       dtype,
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
-      runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences } : undefined,
+      runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences, maxBatchedTokens } : undefined,
       // Exchanges by way of the host cannot be recorded.
       decodeGraphs:
         this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,

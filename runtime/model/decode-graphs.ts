@@ -7,6 +7,7 @@ import { ReusedInt32Array } from '../engine/reused-arrays.ts';
 import type { Graph, Native, Tensor } from '../native/index.ts';
 import { batchIndices } from './batch-indices.ts';
 import type { BatchIndices } from './batch-indices.ts';
+import { counting, EMPTY_BATCH } from './warm-up-batches.ts';
 
 /** Up to here sizes double, from here on they grow by it: at most this much padding. */
 const SIZE_STEP = 8;
@@ -77,10 +78,10 @@ export class DecodeGraphs {
     for (const size of this.#sizes.toReversed()) {
       const mark = this.#native.mark();
       this.#native.tune(true);
-      this.#compute(batchIndices(this.#native, this.#padded(EMPTY, size)));
+      this.#compute(batchIndices(this.#native, this.#padded(EMPTY_BATCH, size)));
       this.#native.tune(false);
       this.#native.release(mark);
-      this.#run(this.#padded(EMPTY, size));
+      this.#run(this.#padded(EMPTY_BATCH, size));
       this.#native.release(mark);
     }
   }
@@ -147,28 +148,7 @@ export class DecodeGraphs {
   }
 }
 
-const NONE = new Int32Array(0);
-const EMPTY: Batch = {
-  step: 0,
-  numTokens: 0,
-  numSequences: 0,
-  inputIds: NONE,
-  positions: NONE,
-  slots: NONE,
-  queryStart: Int32Array.of(0),
-  contextLengths: NONE,
-  blockTables: NONE,
-  maxBlocks: 0,
-  logitRows: NONE,
-  imageRows: [],
-};
-
 function filled(array: Int32Array, values: Int32Array, rest: number): Int32Array {
   array.set(values);
   return array.fill(rest, values.length);
-}
-
-function counting(array: Int32Array): Int32Array {
-  for (let i = 0; i < array.length; i += 1) array[i] = i;
-  return array;
 }

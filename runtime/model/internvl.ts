@@ -17,14 +17,21 @@ import { Projector } from './projector.ts';
 import { StepLogits } from './step-logits.ts';
 import type { WeightDType } from './tensor-plan.ts';
 import { VisionTower } from './vision.ts';
+import { promptBatch } from './warm-up-batches.ts';
+
+/** Fewer tokens are products of few rows, which are not tuned. */
+const FEWEST_TUNED = 32;
 
 export interface InternVLOptions {
   readonly rank: number;
   readonly worldSize: number;
   readonly dtype: WeightDType;
   readonly kvCache: Omit<KvCacheOptions, 'spareBlock'>;
-  /** Rows of logits of a step, at most, when steps may be begun before the tokens of the last are known: where calls return before their work is done. */
-  readonly runsAhead?: { readonly maxSequences: number } | undefined;
+  /**
+   * Rows of logits and tokens of a step, at most, when steps may be begun before the tokens of the last are known: where calls return before their work is
+   * done.
+   */
+  readonly runsAhead?: { readonly maxSequences: number; readonly maxBatchedTokens: number } | undefined;
   /** Most sequences of a step, when decode steps are to be recorded once and launched as one. The device must be able to, and the model whole. */
   readonly decodeGraphs?: { readonly maxSequences: number } | undefined;
   /** Called once per layer. */
@@ -49,6 +56,8 @@ export class InternVL implements Model {
   /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
   readonly #images = new Map<number, Tensor>();
   readonly runsAhead: boolean;
+  /** Of the longest prompt for which the device tries out how to compute it; 0: none. */
+  readonly #tunedTokens: number;
   /** Of two steps in turn: one's are looked at while the next is under way. */
   readonly #logits: readonly [StepLogits, StepLogits];
   #step = 0;
@@ -74,6 +83,9 @@ export class InternVL implements Model {
     this.#language = new LlamaDecoder(this.#context, config.llm, vocab, weights, this.#cache);
     this.#logits = [new StepLogits(native, this.vocabSize), new StepLogits(native, this.vocabSize)];
     this.runsAhead = runsAhead !== undefined;
+    // The cache is nobody's yet, and a prompt for tuning must fit it.
+    const { blocks, blockSize, maxModelLength } = kvCache;
+    this.#tunedTokens = Math.min(runsAhead?.maxBatchedTokens ?? 0, blocks * blockSize, maxModelLength);
     if (runsAhead) this.#last = native.allocate('int32', [runsAhead.maxSequences, 1]);
     if (decodeGraphs) {
       const sizes = { ...kvCache, ...decodeGraphs, spareBlock: kvCache.blocks };
@@ -83,7 +95,13 @@ export class InternVL implements Model {
 
   /** Lets the device choose how to compute what it will be asked for, and records the decode steps. */
   warmUp(): void {
-    if (this.runsAhead) this.#tuneForPictures();
+    const most = this.#tunedTokens;
+    if (most > 0) {
+      this.#tuned(() => this.#projector.project(this.#vision.encode(this.#blank())));
+      // Whole chunks are what most tokens come in; for sizes between these the device does what it holds best untried.
+      for (let tokens = most; tokens >= FEWEST_TUNED; tokens = Math.floor(tokens / 2))
+        this.#tuned(() => this.#compute(promptBatch(tokens, this.#cache.blockSize)));
+    }
     this.#graphs?.record();
   }
 
@@ -138,13 +156,18 @@ export class InternVL implements Model {
     this.#weights.free();
   }
 
-  #tuneForPictures(): void {
+  /** Computes something for nothing but the choices that the device makes meanwhile. */
+  #tuned(compute: () => unknown): void {
     const { native } = this.#context;
     const mark = native.mark();
     native.tune(true);
-    this.#projector.project(this.#vision.encode(new Uint8Array(3 * this.#config.vision.imageSize ** 2)));
+    compute();
     native.tune(false);
     native.release(mark);
+  }
+
+  #blank(): Uint8Array {
+    return new Uint8Array(3 * this.#config.vision.imageSize ** 2);
   }
 
   /** Gives back what the last step left, also of one that threw. */

@@ -50,7 +50,7 @@ describe('the engine on a CUDA device', () => {
       worldSize: 1,
       dtype: 'float32',
       kvCache: { blocks: SIZES.kvBlocks, blockSize: SIZES.blockSize, maxModelLength: 256 },
-      runsAhead: SIZES,
+      runsAhead: { ...SIZES, maxBatchedTokens: 40 },
       decodeGraphs: SIZES,
     });
     const tokens = new Map<number, number[]>();
@@ -78,6 +78,8 @@ describe('the engine on a CUDA device', () => {
         if (message.type === 'output') take(message.output);
       },
     });
+    model.warmUp();
+    calls.clear();
     loop.submit(submissions);
     await loop.run();
     return { tokens, calls, ahead };
