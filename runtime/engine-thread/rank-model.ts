@@ -152,6 +152,10 @@ export class RankModel {
     return this.#ways;
   }
 
+  get #weightBytes(): number {
+    return this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
+  }
+
   /** What runs out of memory says who was to hold how much. */
   #explained<T>(kvBlocks: number, run: () => T): T {
     try {
@@ -160,7 +164,7 @@ export class RankModel {
       if (!(error instanceof Error) || error.name !== 'OutOfMemory') throw error;
       const { dtype, worldSize, blockSize } = this.#options;
       const plan = {
-        weights: this.#plans.reduce((sum, tensor) => sum + planBytes(tensor), 0),
+        weights: this.#weightBytes,
         kvCache: kvBlocks * kvBytesPerBlock(this.#config, worldSize, dtype, blockSize),
         encodedPictures: this.#encoderCacheBytes,
         forwardPasses: activationBytes(this.#config, this.#options),
@@ -173,7 +177,7 @@ export class RankModel {
   #memoryLeft(): number {
     const onGpu = this.#options.device.kind === 'cuda';
     const free = onGpu ? this.#native.deviceInfo().freeBytes : process.availableMemory();
-    const weights = this.#weights ? 0 : this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
+    const weights = this.#weights ? 0 : this.#weightBytes;
     const activations = onGpu ? activationBytes(this.#config, this.#options) : 0;
     return Math.max(0, free - weights - activations);
   }

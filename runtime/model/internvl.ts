@@ -176,15 +176,18 @@ export class InternVL implements Model {
     this.#before = undefined;
   }
 
-  /** Any batch; undefined when no logits are wanted. */
+  /** Any batch; undefined when no logits are wanted, or here nobody chooses from them. */
   #compute(batch: Batch): DecodeResults | undefined {
-    const { native, taps } = this.#context;
+    const { native, rank, taps } = this.#context;
     const indices = batchIndices(native, batch);
     const x = this.#embed(indices); // [T, H]
     this.#mergeImages(x, batch);
     taps?.('merged', x);
     const hidden = this.#language.decode(x, indices); // [L, H]
-    return indices.numLogits === 0 ? undefined : this.#choose(hidden);
+    if (indices.numLogits === 0) return undefined;
+    if (rank === 0 || this.runsAhead) return this.#choose(hidden);
+    this.#language.logits(hidden); // rank 0 gathers them, and alone looks at them
+    return undefined;
   }
 
   /** One token of each sequence, none of a picture, every row's logits wanted. */
