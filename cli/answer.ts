@@ -1,10 +1,12 @@
 // One generation as it comes in over the wire, gathered into what a script reads.
-import { status, type ServiceError } from '@grpc/grpc-js';
+import { status, type CallOptions, type ServiceError } from '@grpc/grpc-js';
 import { FinishReason, type TokenLogprob } from '../gen/proto/internvl/v1/generation.ts';
 import type { GenerateEvent, GenerateRequest, InferenceClient } from '../gen/proto/internvl/v1/inference.ts';
+import { parseDetails } from '../rpc/status.ts';
 import { CliError } from './cli-error.ts';
 import { fromServiceError } from './client.ts';
 import { EXIT } from './exit-codes.ts';
+import { uploadLarge } from './upload.ts';
 
 /** The JSON of `generate --json`. */
 export interface Answer {
@@ -118,26 +120,21 @@ export async function ask(
   request: GenerateRequest,
   options: AskOptions,
 ): Promise<Answer> {
-  const builder = new AnswerBuilder();
   const { signal, deadlineMs } = options;
-  const call = client.generate(
-    request,
-    deadlineMs === undefined ? {} : { deadline: Date.now() + deadlineMs },
-  );
-  const cancel = () => call.cancel();
-  signal.addEventListener('abort', cancel, { once: true });
+  const deadline = deadlineMs === undefined ? {} : { deadline: Date.now() + deadlineMs };
+  const builder = new AnswerBuilder();
+  const run = (sent: GenerateRequest): Promise<void> => generate(client, sent, deadline, builder, options);
   try {
-    if (signal.aborted) cancel();
-    for await (const event of call) {
-      const text = builder.add(event as GenerateEvent);
-      if (text !== '') options.onText(text);
-    }
+    const sent = await uploadLarge(client, request, deadline, signal);
+    await run(sent).catch((error: unknown) => {
+      // Behind a balancer that spreads calls, another server than the one that has the picture was asked.
+      if (sent === request || parseDetails(error as ServiceError).reason !== 'IMAGE_NOT_FOUND') throw error;
+      return run(request);
+    });
   } catch (error) {
     const serviceError = error as ServiceError;
     if (signal.aborted && serviceError.code === status.CANCELLED) throw new Cancelled(builder.text);
     throw typeof serviceError.code === 'number' ? fromServiceError(serviceError) : error;
-  } finally {
-    signal.removeEventListener('abort', cancel);
   }
   const answer = builder.build();
   if (answer === undefined)
@@ -146,4 +143,25 @@ export async function ask(
       code: 'INTERNAL',
     });
   return answer;
+}
+
+async function generate(
+  client: InferenceClient,
+  request: GenerateRequest,
+  callOptions: Partial<CallOptions>,
+  builder: AnswerBuilder,
+  { signal, onText }: AskOptions,
+): Promise<void> {
+  const call = client.generate(request, callOptions);
+  const cancel = () => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    if (signal.aborted) cancel();
+    for await (const event of call) {
+      const text = builder.add(event as GenerateEvent);
+      if (text !== '') onText(text);
+    }
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
 }

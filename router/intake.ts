@@ -132,7 +132,7 @@ function keepPictures(
     for (const source of sources) {
       const hash = keepPicture(source, store);
       hashes.push(hash);
-      bytes += store.data(hash)!.length;
+      bytes += store.file(hash)!.length;
     }
   } catch (error) {
     release();

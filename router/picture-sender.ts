@@ -4,9 +4,9 @@ import { Metadata, type ClientWritableStream } from '@grpc/grpc-js';
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { EngineService, PutImageRequest, type EngineClient } from '../gen/proto/internvl/engine/v1/engine.ts';
 import { fromServiceError } from '../rpc/status.ts';
+import { CHUNK_BYTES, type PictureFile } from './picture-file.ts';
 import { RecentMap } from './recent.ts';
 
-const CHUNK_BYTES = 256 * 1024;
 const NOTHING = Buffer.alloc(0);
 /** Field number and wire type of PutImageRequest.chunk. */
 const CHUNK = (3 << 3) | 2;
@@ -41,24 +41,24 @@ export class PictureSender {
   }
 
   /** Resolves when the replica holds the picture, at once when it is believed to; rejects with RpcError. */
-  async ensure(hash: string, data: Uint8Array): Promise<void> {
+  async ensure(hash: string, file: PictureFile): Promise<void> {
     if (this.#held.get(hash) !== undefined) {
-      this.#counters.reused(data.length);
+      this.#counters.reused(file.length);
       return;
     }
     const sending = this.#underWay.get(hash);
     if (sending !== undefined) {
-      this.#counters.reused(data.length);
+      this.#counters.reused(file.length);
       await sending;
       return;
     }
-    await this.#start(hash, data);
+    await this.#start(hash, file);
   }
 
   /** The replica asked for a picture: it is sent unless it is on its way already. */
-  async resend(hash: string, data: Uint8Array): Promise<void> {
+  async resend(hash: string, file: PictureFile): Promise<void> {
     this.#held.delete(hash);
-    await (this.#underWay.get(hash) ?? this.#start(hash, data));
+    await (this.#underWay.get(hash) ?? this.#start(hash, file));
   }
 
   /** The replica was restarted: it holds nothing. */
@@ -66,16 +66,16 @@ export class PictureSender {
     this.#held.clear();
   }
 
-  #start(hash: string, data: Uint8Array): Promise<void> {
-    const sending = this.#put(hash, data)
+  #start(hash: string, file: PictureFile): Promise<void> {
+    const sending = this.#put(hash, file)
       .then(() => this.#held.set(hash, true))
       .finally(() => this.#underWay.delete(hash));
     this.#underWay.set(hash, sending);
     return sending;
   }
 
-  async #put(hash: string, data: Uint8Array): Promise<void> {
-    this.#counters.sent(data.length);
+  async #put(hash: string, file: PictureFile): Promise<void> {
+    this.#counters.sent(file.length);
     const deadline = Date.now() + SEND_DEADLINE_MS;
     const answer = new PendingAnswer();
     const { path, responseDeserialize } = EngineService.putImage;
@@ -93,13 +93,17 @@ export class PictureSender {
     // Its status comes through the callback; an unheard 'error' event would end the process.
     call.on('error', () => undefined);
     // One buffer for all messages: each is copied into its frame before its write is done.
-    const message = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, data.length) + MOST_HEAD_BYTES);
-    for (let offset = 0; offset < data.length && !answer.settled; offset += CHUNK_BYTES) {
-      const header = { hash: Buffer.from(hash, 'hex'), sizeBytes: data.length, chunk: NOTHING };
-      const head = offset === 0 ? PutImageRequest.encode(header).finish() : NOTHING;
-      const bytes = writeMessage(message, head, data.subarray(offset, offset + CHUNK_BYTES));
+    const message = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, file.length) + MOST_HEAD_BYTES);
+    let head: Uint8Array = PutImageRequest.encode({
+      hash: Buffer.from(hash, 'hex'),
+      sizeBytes: file.length,
+      chunk: NOTHING,
+    }).finish();
+    for (const chunk of file.chunks()) {
       // After a failure nothing is written any more.
-      await Promise.race([written(call, bytes), answer.settling]);
+      await Promise.race([written(call, writeMessage(message, head, chunk)), answer.settling]);
+      if (answer.settled) break;
+      head = NOTHING;
     }
     if (!answer.settled) call.end();
     await answer.promise;

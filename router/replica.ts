@@ -334,10 +334,10 @@ export class Replica {
     try {
       await Promise.all(
         attempt.work.pictures.map(async ({ hash }) => {
-          const data = this.#options.pictures.data(hash);
-          if (data === undefined)
+          const file = this.#options.pictures.file(hash);
+          if (file === undefined)
             throw new Error(`picture ${hash} is no longer held although a request needs it`);
-          await this.#sender.ensure(hash, data);
+          await this.#sender.ensure(hash, file);
         }),
       );
       // It may have been aborted, or its session lost, meanwhile.
@@ -351,20 +351,20 @@ export class Replica {
   }
 
   async #resendPicture(hash: string): Promise<void> {
-    const data = this.#options.pictures.data(hash);
+    const file = this.#options.pictures.file(hash);
     const waiting = (): Attempt[] =>
       [...this.#attempts.values()].filter((attempt) =>
         attempt.work.pictures.some((picture) => picture.hash === hash),
       );
     const generation = this.#generation;
     try {
-      if (data === undefined)
+      if (file === undefined)
         throw new RpcError(
           status.UNAVAILABLE,
           'IMAGE_LOST',
           `replica ${this.name} asked for picture ${hash}, which is no longer held`,
         );
-      await this.#sender.resend(hash, data);
+      await this.#sender.resend(hash, file);
     } catch (error) {
       if (generation !== this.#generation) return;
       for (const attempt of waiting()) {

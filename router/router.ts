@@ -18,6 +18,7 @@ import { ModelGate } from './model-gate.ts';
 import { ModelRegistry, presentModel } from './model-registry.ts';
 import { incompatibility, type ServedModel } from './models.ts';
 import { PictureStore } from './picture-store.ts';
+import { UPLOAD_TIMES, type UploadTimes } from './picture-upload.ts';
 import { Replica } from './replica.ts';
 import { ReplicaSet } from './replica-set.ts';
 import type { ReplicaPhase } from './replica-state.ts';
@@ -33,6 +34,8 @@ const TICK_MS = 100;
 const AGING_MS = 10_000;
 /** Pictures kept after their requests, so that the next turn of a conversation can name them. */
 const MAX_CACHED_PICTURE_BYTES = 64 << 20;
+/** Of the memory for requests that wait, what uploads may take before a request names them. */
+const MOST_UPLOADED = 0.5;
 /** While a deployment goes over to another model, replicas of both are served. A fixed list has no such time: there it is a mistake. */
 const MOST_MODELS_DISCOVERED = 2;
 /** Streams that get tokens in one turn of the event loop: about a millisecond of work. What comes in meanwhile waits as long at most. */
@@ -56,6 +59,7 @@ export interface RouterDependencies {
   /** Bytes that one client may leave unread. */
   readonly maxUnreadBytes?: number;
   readonly session?: Partial<typeof DEFAULT_SESSION>;
+  readonly uploads?: Partial<UploadTimes>;
   /** Told whenever the first replica becomes ready, or the last one no longer is. */
   readonly onServing?: (serving: boolean) => void;
 }
@@ -82,7 +86,15 @@ export class Router {
 
   constructor(
     config: RouterConfig,
-    { logger, cluster, breaker = DEFAULT_BREAKER, maxUnreadBytes, session, onServing }: RouterDependencies,
+    {
+      logger,
+      cluster,
+      breaker = DEFAULT_BREAKER,
+      maxUnreadBytes,
+      session,
+      uploads,
+      onServing,
+    }: RouterDependencies,
   ) {
     const now = (): number => performance.now();
     this.#config = config;
@@ -90,7 +102,11 @@ export class Router {
     this.#onServing = onServing ?? (() => undefined);
     this.#background = new Background(config.queueMaxBytes);
     const pictures = new PictureStore(
-      { maxPinnedBytes: config.queueMaxBytes, maxCachedBytes: MAX_CACHED_PICTURE_BYTES },
+      {
+        maxPinnedBytes: config.queueMaxBytes,
+        maxUploadBytes: config.queueMaxBytes * MOST_UPLOADED,
+        maxCachedBytes: MAX_CACHED_PICTURE_BYTES,
+      },
       (data) => this.#background.hashOf(data),
     );
     this.#gate = new ModelGate(config.queueMaxRequests, config.queueMaxWaitMs, config.queueMaxBytes);
@@ -161,6 +177,7 @@ export class Router {
       limits: (model) => this.#limits(model),
       describe: (model) => this.#describe(model),
       now,
+      uploads: { ...UPLOAD_TIMES, ...uploads },
       ...(maxUnreadBytes === undefined ? {} : { maxUnreadBytes }),
     });
     this.#server = createServer({

@@ -2,7 +2,12 @@
 // whatever ends it (answer, error, cancel, deadline, slow reader) takes its sequence off the replica.
 
 import { randomUUID } from 'node:crypto';
-import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
+import {
+  status,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
 import { directCall, type StreamingCall } from '../rpc/direct-call.ts';
 import { answer, malformedMessage } from '../rpc/guard.ts';
 import { RpcError } from '../rpc/status.ts';
@@ -19,6 +24,8 @@ import {
   type ListModelsRequest,
   type ListModelsResponse,
   type Model,
+  type PutImageRequest,
+  type PutImageResponse,
 } from '../gen/proto/internvl/v1/inference.ts';
 import type { Prompt } from '../runtime/tokenizer/prompt.ts';
 import { Answer, type AnswerModel, type AnswerSink } from './answer.ts';
@@ -35,6 +42,7 @@ import type { ModelGate } from './model-gate.ts';
 import type { ServedModel } from './models.ts';
 import { AnswerText } from './output.ts';
 import type { PictureStore } from './picture-store.ts';
+import { receivePicture, type UploadTimes } from './picture-upload.ts';
 import { RoutedRequest } from './request.ts';
 import { checkMessages, checkModel, type RequestLimits } from './validate.ts';
 
@@ -52,6 +60,7 @@ export interface InferenceOptions {
   readonly describe: (model: ServedModel) => Model;
   readonly now: () => number;
   readonly maxUnreadBytes?: number;
+  readonly uploads: UploadTimes;
 }
 
 type GenerationCall = ServerCall & { readonly request: GenerateRequest | LargeRequest };
@@ -89,6 +98,9 @@ export class Inference {
       ),
       countTokens: answer((call: ServerUnaryCall<CountTokensRequest, CountTokensResponse>) =>
         this.#countTokens(call),
+      ),
+      putImage: answer((call: ServerReadableStream<PutImageRequest, PutImageResponse>) =>
+        this.#putImage(call),
       ),
       listModels: answer((call: ServerUnaryCall<ListModelsRequest, ListModelsResponse>) =>
         this.#listModels(call),
@@ -138,6 +150,14 @@ export class Inference {
     });
   }
 
+  #putImage(call: ServerReadableStream<PutImageRequest, PutImageResponse>): Promise<PutImageResponse> {
+    return this.#withModel(call, (model, caller) => {
+      const { pictures, limits, uploads } = this.#options;
+      if (this.#draining) throw draining();
+      return receivePicture(call, caller, pictures, limits(model).maxImageBytes, uploads);
+    });
+  }
+
   #listModels(call: ServerUnaryCall<ListModelsRequest, ListModelsResponse>): Promise<ListModelsResponse> {
     return this.#withModel(call, (model) => ({ models: [this.#options.describe(model)] }));
   }
@@ -162,10 +182,13 @@ export class Inference {
     }
   }
 
-  async #withModel<T>(call: ServerCall, use: (model: ServedModel) => T | Promise<T>): Promise<T> {
+  async #withModel<T>(
+    call: ServerCall,
+    use: (model: ServedModel, caller: Caller) => T | Promise<T>,
+  ): Promise<T> {
     const caller = new Caller(call, this.#options.now);
     try {
-      return await use(await this.#options.gate.wait(caller));
+      return await use(await this.#options.gate.wait(caller), caller);
     } finally {
       caller.answered();
     }
@@ -177,10 +200,7 @@ export class Inference {
     const caller = new Caller(call, this.#options.now);
     let code: string = status[status.OK];
     try {
-      if (this.#draining)
-        throw new RpcError(status.UNAVAILABLE, 'DRAINING', 'this router is shutting down', {
-          retryAfterMs: 0,
-        });
+      if (this.#draining) throw draining();
       const request =
         call.request instanceof LargeRequest
           ? await this.#decode(call.request, 'GenerateRequest')
@@ -265,4 +285,8 @@ export class Inference {
       releasePictures();
     }
   }
+}
+
+function draining(): RpcError {
+  return new RpcError(status.UNAVAILABLE, 'DRAINING', 'this router is shutting down', { retryAfterMs: 0 });
 }

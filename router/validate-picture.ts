@@ -15,8 +15,7 @@ export function checkPicture({ source }: Image, field: string, maxBytes: number)
   }
   if (source.$case === 'hash') return { hash: checkHash(source.value, `${field}.hash`) };
   const data = source.$case === 'url' ? pictureFromUrl(source.value, field, maxBytes) : source.value;
-  if (data.length === 0) throw invalid(field, '0', '> 0', `${field} is an empty file`, 'EMPTY_IMAGE');
-  checkSize(data.length, field, maxBytes);
+  checkFileSize(data.length, field, maxBytes);
   return { data };
 }
 
@@ -30,13 +29,19 @@ function checkHash(hash: string, field: string): string {
   );
 }
 
-function checkSize(size: number, field: string, maxBytes: number): void {
+/** Throws INVALID_ARGUMENT naming `field` when no picture's file may have so many bytes. */
+export function checkFileSize(size: number, field: string, maxBytes: number, name = field): void {
+  if (size === 0) throw invalid(field, '0', '> 0', `${name} is an empty file`, 'EMPTY_IMAGE');
+  checkSize(size, field, maxBytes, name);
+}
+
+function checkSize(size: number, field: string, maxBytes: number, name = field): void {
   if (size <= maxBytes) return;
   throw invalid(
     field,
     String(size),
     String(maxBytes),
-    `${field} is a file of ${size} bytes; at most ${maxBytes} are allowed`,
+    `${name} is a file of ${size} bytes; at most ${maxBytes} are allowed`,
     'IMAGE_TOO_LARGE',
   );
 }

@@ -1,4 +1,5 @@
 import { status } from '@grpc/grpc-js';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +40,8 @@ function conversation(request: GenerateRequest | undefined): unknown[] {
     names[role],
     ...parts.map(({ part }) => {
       if (part?.$case === 'text') return part.value;
-      return part?.value.source?.$case === 'data' ? part.value.source.value.length : undefined;
+      const source = part?.value.source;
+      return source?.$case === 'data' ? source.value.length : source?.value;
     }),
   ]);
 }
@@ -106,6 +108,37 @@ describe('internvl generate --server', () => {
       ignoreEos: true,
     });
     expect(requests[0]?.output).toEqual({ logprobs: 0, promptTokenIds: false });
+  });
+
+  it('uploads a large picture before the request that names it', async () => {
+    const { address, requests, files } = await serve(() => ({ words: ['x'] }));
+    const file = randomBytes(1_000_000);
+    const picture = join(directory, 'large.bin');
+    await writeFile(picture, file);
+    const args = ['generate', '--server', address, '--prompt', 'p', '--image', picture];
+    expect((await runCli(args)).code).toBe(0);
+    expect(files).toEqual([file]);
+    expect(conversation(requests[0])).toEqual([
+      ['user', createHash('sha256').update(file).digest('hex'), 'p'],
+    ]);
+  });
+
+  it('sends a large picture with the request when the server asked does not know it', async () => {
+    const error = new RpcError(status.NOT_FOUND, 'IMAGE_NOT_FOUND', 'the picture is not held here');
+    const { address, requests } = await serve(({ messages }) =>
+      messages[0]?.parts[0]?.part?.$case === 'image' &&
+      messages[0].parts[0].part.value.source?.$case === 'hash'
+        ? { words: [], error }
+        : { words: ['x'] },
+    );
+    const picture = join(directory, 'large.bin');
+    await writeFile(picture, Buffer.alloc(1_000_000));
+    const args = ['generate', '--server', address, '--prompt', 'p', '--image', picture];
+    expect((await runCli(args)).code).toBe(0);
+    expect(requests.map((request) => conversation(request))).toEqual([
+      [['user', expect.any(String), 'p']],
+      [['user', 1_000_000, 'p']],
+    ]);
   });
 
   it('leaves what was not asked for to the model', async () => {

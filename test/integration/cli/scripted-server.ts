@@ -1,9 +1,11 @@
 // A server of the public API that answers as the test says: what the command line does with an answer can be tested apart from a model.
+import { createHash } from 'node:crypto';
 import {
   Server,
   ServerCredentials,
   status,
   type sendUnaryData,
+  type ServerReadableStream,
   type ServerWritableStream,
 } from '@grpc/grpc-js';
 import { FinishReason } from '../../../gen/proto/internvl/v1/generation.ts';
@@ -13,12 +15,16 @@ import {
   type GenerateEvent,
   type GenerateRequest,
   type Model,
+  type PutImageRequest,
+  type PutImageResponse,
 } from '../../../gen/proto/internvl/v1/inference.ts';
 import { type RpcError, toServiceError } from '../../../rpc/status.ts';
 
 export interface ScriptedServer {
   readonly address: string;
   readonly requests: readonly GenerateRequest[];
+  /** The files that were uploaded. */
+  readonly files: readonly Buffer[];
   /** How many calls their client cancelled. */
   cancelled(): number;
   close(): void;
@@ -49,6 +55,7 @@ function unimplemented(_call: unknown, done: sendUnaryData<never>): void {
 
 export async function startScriptedServer(script: Script): Promise<ScriptedServer> {
   const requests: GenerateRequest[] = [];
+  const files: Buffer[] = [];
   let cancelled = 0;
   const server = new Server();
   server.addService(InferenceService, {
@@ -74,6 +81,18 @@ export async function startScriptedServer(script: Script): Promise<ScriptedServe
       call.write({ event: { $case: 'finished', value } });
       call.end();
     },
+    putImage(
+      call: ServerReadableStream<PutImageRequest, PutImageResponse>,
+      done: sendUnaryData<PutImageResponse>,
+    ) {
+      const chunks: Buffer[] = [];
+      call.on('data', ({ chunk }: PutImageRequest) => chunks.push(chunk));
+      call.on('end', () => {
+        const file = Buffer.concat(chunks);
+        files.push(file);
+        done(null, { hash: createHash('sha256').update(file).digest('hex'), heldMs: 1000 });
+      });
+    },
     generateOnce: unimplemented,
     countTokens: unimplemented,
     listModels: (_call: unknown, done: (error: null, value: unknown) => void) =>
@@ -89,6 +108,7 @@ export async function startScriptedServer(script: Script): Promise<ScriptedServe
   return {
     address: `127.0.0.1:${port}`,
     requests,
+    files,
     cancelled: () => cancelled,
     close: () => server.forceShutdown(),
   };

@@ -13,6 +13,8 @@ import {
   type ClientOptions,
   type ClientReadableStream,
   type ClientUnaryCall,
+  type ClientWritableStream,
+  type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
@@ -108,9 +110,23 @@ export interface Image {
     /** A data: URL. Other schemes are refused: the server fetches nothing on a client's behalf. */
     { $case: "url"; value: string }
     | //
-    /** Lower-case hex SHA-256 of a file sent before; NOT_FOUND when the server no longer holds it. */
+    /** Lower-case hex SHA-256 of a file sent before, by PutImage or in a request; NOT_FOUND when the server no longer holds it. */
     { $case: "hash"; value: string }
     | undefined;
+}
+
+export interface PutImageRequest {
+  /** Of the whole file; in the first message only. */
+  sizeBytes: number;
+  /** The next piece of the file: at most 256 KiB. */
+  chunk: Buffer;
+}
+
+export interface PutImageResponse {
+  /** Lower-case hex SHA-256 of the file. */
+  hash: string;
+  /** So long it waits for a request that names it; afterwards it stays while there is room. */
+  heldMs: number;
 }
 
 export interface OutputOptions {
@@ -624,6 +640,140 @@ export const Image: MessageFns<Image> = {
         break;
       }
     }
+    return message;
+  },
+};
+
+function createBasePutImageRequest(): PutImageRequest {
+  return { sizeBytes: 0, chunk: Buffer.alloc(0) };
+}
+
+export const PutImageRequest: MessageFns<PutImageRequest> = {
+  encode(message: PutImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sizeBytes !== 0) {
+      writer.uint32(8).uint32(message.sizeBytes);
+    }
+    if (message.chunk.length !== 0) {
+      writer.uint32(18).bytes(message.chunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sizeBytes = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PutImageRequest>, I>>(base?: I): PutImageRequest {
+    return PutImageRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PutImageRequest>, I>>(object: I): PutImageRequest {
+    const message = createBasePutImageRequest();
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBasePutImageResponse(): PutImageResponse {
+  return { hash: "", heldMs: 0 };
+}
+
+export const PutImageResponse: MessageFns<PutImageResponse> = {
+  encode(message: PutImageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hash !== "") {
+      writer.uint32(10).string(message.hash);
+    }
+    if (message.heldMs !== 0) {
+      writer.uint32(16).uint32(message.heldMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutImageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutImageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hash = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.heldMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PutImageResponse>, I>>(base?: I): PutImageResponse {
+    return PutImageResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PutImageResponse>, I>>(object: I): PutImageResponse {
+    const message = createBasePutImageResponse();
+    message.hash = object.hash ?? "";
+    message.heldMs = object.heldMs ?? 0;
     return message;
   },
 };
@@ -2077,6 +2227,20 @@ export const InferenceService = {
     responseSerialize: (value: CountTokensResponse): Buffer => Buffer.from(CountTokensResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CountTokensResponse => CountTokensResponse.decode(value),
   },
+  /**
+   * Takes a picture's file in pieces, and gives the hash by which requests on the same connection can name it (Image.hash). The way for
+   * files beyond half a megabyte: what comes in one message has to be joined before it can be looked at, and others wait meanwhile.
+   * RESOURCE_EXHAUSTED when pictures that nobody has named yet fill the memory set aside.
+   */
+  putImage: {
+    path: "/internvl.v1.Inference/PutImage" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: PutImageRequest): Buffer => Buffer.from(PutImageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PutImageRequest => PutImageRequest.decode(value),
+    responseSerialize: (value: PutImageResponse): Buffer => Buffer.from(PutImageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PutImageResponse => PutImageResponse.decode(value),
+  },
   listModels: {
     path: "/internvl.v1.Inference/ListModels" as const,
     requestStream: false as const,
@@ -2104,6 +2268,12 @@ export interface InferenceServer extends UntypedServiceImplementation {
   generateOnce: handleUnaryCall<GenerateRequest, GenerateResult>;
   /** How many tokens a request's prompt has, without running it. */
   countTokens: handleUnaryCall<CountTokensRequest, CountTokensResponse>;
+  /**
+   * Takes a picture's file in pieces, and gives the hash by which requests on the same connection can name it (Image.hash). The way for
+   * files beyond half a megabyte: what comes in one message has to be joined before it can be looked at, and others wait meanwhile.
+   * RESOURCE_EXHAUSTED when pictures that nobody has named yet fill the memory set aside.
+   */
+  putImage: handleClientStreamingCall<PutImageRequest, PutImageResponse>;
   listModels: handleUnaryCall<ListModelsRequest, ListModelsResponse>;
   getModel: handleUnaryCall<GetModelRequest, Model>;
 }
@@ -2148,6 +2318,27 @@ export interface InferenceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CountTokensResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Takes a picture's file in pieces, and gives the hash by which requests on the same connection can name it (Image.hash). The way for
+   * files beyond half a megabyte: what comes in one message has to be joined before it can be looked at, and others wait meanwhile.
+   * RESOURCE_EXHAUSTED when pictures that nobody has named yet fill the memory set aside.
+   */
+  putImage(
+    callback: (error: ServiceError | null, response: PutImageResponse) => void,
+  ): ClientWritableStream<PutImageRequest>;
+  putImage(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PutImageResponse) => void,
+  ): ClientWritableStream<PutImageRequest>;
+  putImage(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PutImageResponse) => void,
+  ): ClientWritableStream<PutImageRequest>;
+  putImage(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PutImageResponse) => void,
+  ): ClientWritableStream<PutImageRequest>;
   listModels(
     request: ListModelsRequest,
     callback: (error: ServiceError | null, response: ListModelsResponse) => void,
