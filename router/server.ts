@@ -44,6 +44,7 @@ import { AnswerText } from './output.ts';
 import type { PictureStore } from './picture-store.ts';
 import { receivePicture, type UploadTimes } from './picture-upload.ts';
 import { RoutedRequest } from './request.ts';
+import { decodeUploadMessage } from './upload-message.ts';
 import { checkMessages, checkModel, type RequestLimits } from './validate.ts';
 
 /** What one client may leave unread before it is cut off. */
@@ -65,7 +66,7 @@ export interface InferenceOptions {
 
 type GenerationCall = ServerCall & { readonly request: GenerateRequest | LargeRequest };
 
-/** internvl.v1.Inference with events that are bytes already, of which one goes out for each token, and with large requests left as they are. */
+/** internvl.v1.Inference with events that are bytes already, of which one goes out for each token, and with large requests and pieces of pictures left as they are. */
 export const inferenceService = {
   ...InferenceService,
   generate: {
@@ -74,6 +75,7 @@ export const inferenceService = {
   },
   generateOnce: largeRequests(InferenceService.generateOnce),
   countTokens: largeRequests(InferenceService.countTokens),
+  putImage: { ...InferenceService.putImage, requestDeserialize: decodeUploadMessage },
 };
 
 /** The handlers of internvl.v1.Inference as `inferenceService` defines it. */
