@@ -14,12 +14,12 @@ import { dummyWeights } from '../runtime/model/dummy-weights.ts';
 import type { Row } from './results.ts';
 import { MEDIUM_MODEL } from './shapes.ts';
 
-const BLOCK_SIZE = 16;
+export const BLOCK_SIZE = 16;
 const PROMPT = 64;
 const WARM_UP = 8;
 const STEPS = 48;
 
-type Sampling = Pick<Submission['sampling'], 'temperature' | 'topP'>;
+export type Sampling = Pick<Submission['sampling'], 'temperature' | 'topP'>;
 
 const SAMPLING: readonly (readonly [name: string, Sampling, batches: readonly number[]])[] = [
   ['greedy', { temperature: 0, topP: 1 }, [1, 16]],
@@ -32,7 +32,7 @@ export async function benchEngineLoop(): Promise<Row[]> {
   const ops = native();
   ops.setThreads(availableParallelism());
   const config = parseModelConfig(MEDIUM_MODEL);
-  const kvBlocks = 16 * Math.ceil((PROMPT + WARM_UP + STEPS + 1) / BLOCK_SIZE);
+  const kvBlocks = loopBlocks(16);
   const model = new InternVL(ops, config, dummyWeights(ops, partition(config, 0, 1, 'bfloat16')), {
     rank: 0,
     worldSize: 1,
@@ -40,23 +40,37 @@ export async function benchEngineLoop(): Promise<Row[]> {
     kvCache: { blocks: kvBlocks, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
   });
   const rows: Row[] = [];
-  for (const [sampling, params, batches] of SAMPLING) {
-    for (const batch of batches) {
-      const steps = await decodeSteps(model, kvBlocks, batch, params);
-      const median = (of: (step: Step) => number) =>
-        steps.map(of).toSorted((a, b) => a - b)[steps.length >> 1] as number;
-      rows.push({
-        metric: `engine loop outside native operations, batch ${batch}`,
-        shape: `1.1B Llama, bfloat16, ${sampling}`,
-        unit: 'µs/step',
-        value: median(({ us, nativeUs }) => us - nativeUs),
-        limit: median(({ us }) => us),
-        limitOf: 'a step',
-      });
-    }
-  }
+  for (const [sampling, params, batches] of SAMPLING)
+    for (const batch of batches)
+      rows.push(await loopRow(model, kvBlocks, batch, params, `1.1B Llama, bfloat16, ${sampling}`));
   model.close();
   return rows;
+}
+
+/** Blocks of BLOCK_SIZE tokens that the sequences of a measured batch take. */
+export function loopBlocks(batch: number): number {
+  return batch * Math.ceil((PROMPT + WARM_UP + STEPS + 1) / BLOCK_SIZE);
+}
+
+/** The median step that decodes `batch` sequences: what of it is not spent inside native operations, which is where a device is waited for too. */
+export async function loopRow(
+  model: InternVL,
+  kvBlocks: number,
+  batch: number,
+  sampling: Sampling,
+  shape: string,
+): Promise<Row> {
+  const steps = await decodeSteps(model, kvBlocks, batch, sampling);
+  const median = (of: (step: Step) => number) =>
+    steps.map(of).toSorted((a, b) => a - b)[steps.length >> 1] as number;
+  return {
+    metric: `engine loop outside native operations, batch ${batch}`,
+    shape,
+    unit: 'µs/step',
+    value: median(({ us, nativeUs }) => us - nativeUs),
+    limit: median(({ us }) => us),
+    limitOf: 'a step',
+  };
 }
 
 type Step = NonNullable<StepOutput['duration']>;

@@ -5,10 +5,11 @@ import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
 import { dummyWeights } from '../runtime/model/dummy-weights.ts';
 import { InternVL } from '../runtime/model/internvl.ts';
 import { partition, type Quantization } from '../runtime/model/partition.ts';
+import { kvBytesPerToken } from '../runtime/model/kv-cache-size.ts';
 import { planBytes, type TensorPlan, type WeightDType } from '../runtime/model/tensor-plan.ts';
 import { native, type Native, type Tensor } from '../runtime/native/index.ts';
 
-const BLOCK_SIZE = 16;
+export const BLOCK_SIZE = 16;
 const KV_BLOCKS = 1200;
 const MAX_SEQUENCES = 128;
 const PIXELS = new Uint8Array(448 * 448 * 3).map((_, i) => (i * 31) % 251);
@@ -17,10 +18,26 @@ export interface MeasuredOptions {
   readonly dtype: WeightDType;
   readonly quantization: Quantization;
   readonly threads: number;
+  /** Of the KV cache, 16 tokens each; enough for a few dozen sequences when absent. */
+  readonly kvBlocks?: number;
   /** One rank of a group whose collective is connected before the first pass; of one rank when absent. */
   readonly place?: { readonly rank: number; readonly worldSize: number };
   /** Operations to call in place of the addon's. */
   readonly ops?: Native;
+}
+
+/** Bytes of a rank that holds all of a shape, and of each token of its cache. */
+export function modelBytes(
+  shape: unknown,
+  dtype: WeightDType,
+  quantization: Quantization,
+): { readonly weights: number; readonly perToken: number } {
+  const config = parseModelConfig(shape);
+  const plans = partition(config, 0, 1, dtype, quantization);
+  return {
+    weights: plans.reduce((sum, plan) => sum + planBytes(plan), 0),
+    perToken: kvBytesPerToken(config, 1, dtype),
+  };
 }
 
 /** A model to measure: forward passes without scheduler or sockets. */
@@ -46,7 +63,7 @@ export class ModelUnderTest {
       dtype,
       decodeGraphs:
         ops.deviceInfo().graphs && place.worldSize === 1 ? { maxSequences: MAX_SEQUENCES } : undefined,
-      kvCache: { blocks: KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
+      kvCache: { blocks: options.kvBlocks ?? KV_BLOCKS, blockSize: BLOCK_SIZE, maxModelLength: 4096 },
     });
   }
 
@@ -68,26 +85,66 @@ export class ModelUnderTest {
 
   /** The matrix products of `prefill(tokens)` alone: what its time cannot fall below without faster products. */
   prefillProducts(tokens: number): () => void {
-    const last = `language.layers.${this.config.llm.numLayers - 1}.`;
-    return this.#products((name) => {
-      if (name === 'language.lmHead') return 1;
-      if (!/^language\.layers\.\d+\.\w+Proj$/.test(name)) return 0;
-      return name.startsWith(last) && !name.endsWith('qkvProj') ? 1 : tokens;
-    });
+    return this.#products(this.#rowsOfPrefill(tokens));
   }
 
   /** The matrix products of `encodeImage` alone. */
   imageProducts(): () => void {
-    const { imageSize, patchSize } = this.config.vision;
-    const patches = (imageSize / patchSize) ** 2;
-    return this.#products((name) => {
-      if (name === 'vision.patchEmbedding.weight') return patches;
-      if (/^vision\.layers\.\d+\.(qkv|proj\.weight|fc\d\.weight)$/.test(name)) return patches + 1;
-      return /^projector\.fc\d\.weight$/.test(name) ? this.config.imageTokens : 0;
-    });
+    return this.#products(this.#rowsOfImage());
   }
 
-  /** Multiplies each weight with as many rows as `rowsOf` says for its name; 0 = none. */
+  /** Floating point operations of `decode(sequences, context)`: of its products and of attention. */
+  decodeFlops(sequences: number, context: number): number {
+    const { numLayers, numHeads, headDim } = this.config.llm;
+    const attention = 4 * sequences * (context + 1) * numLayers * numHeads * headDim;
+    const rowsOf = (name: string) => (isProjection(name) || name === LM_HEAD ? sequences : 0);
+    return this.#flops(rowsOf) + attention;
+  }
+
+  prefillFlops(tokens: number): number {
+    const { numLayers, numHeads, headDim } = this.config.llm;
+    // Each token attends to itself and to those before it.
+    const attention = 2 * tokens * (tokens + 1) * numLayers * numHeads * headDim;
+    return this.#flops(this.#rowsOfPrefill(tokens)) + attention;
+  }
+
+  imageFlops(): number {
+    const { layersToRun, hiddenSize } = this.config.vision;
+    const attention = 4 * (this.#patches + 1) ** 2 * layersToRun * hiddenSize;
+    return this.#flops(this.#rowsOfImage()) + attention;
+  }
+
+  get #patches(): number {
+    const { imageSize, patchSize } = this.config.vision;
+    return (imageSize / patchSize) ** 2;
+  }
+
+  /** By how many rows each weight is multiplied; 0 = none. */
+  #rowsOfPrefill(tokens: number): (name: string) => number {
+    const last = `language.layers.${this.config.llm.numLayers - 1}.`;
+    return (name) => {
+      if (name === LM_HEAD) return 1;
+      if (!isProjection(name)) return 0;
+      return name.startsWith(last) && !name.endsWith('qkvProj') ? 1 : tokens;
+    };
+  }
+
+  #rowsOfImage(): (name: string) => number {
+    return (name) => {
+      if (name === 'vision.patchEmbedding.weight') return this.#patches;
+      if (/^vision\.layers\.\d+\.(qkv|proj\.weight|fc\d\.weight)$/.test(name)) return this.#patches + 1;
+      return /^projector\.fc\d\.weight$/.test(name) ? this.config.imageTokens : 0;
+    };
+  }
+
+  #flops(rowsOf: (name: string) => number): number {
+    return this.#plans.reduce(
+      (sum, { name, shape }) => sum + 2 * rowsOf(name) * (shape[0] ?? 0) * (shape[1] ?? 0),
+      0,
+    );
+  }
+
+  /** Multiplies each weight with as many rows as `rowsOf` says. */
   #products(rowsOf: (name: string) => number): () => void {
     const ops = this.#ops;
     const inputs = new Map<string, Tensor>();
@@ -122,6 +179,12 @@ export class ModelUnderTest {
   close(): void {
     this.#model.close();
   }
+}
+
+const LM_HEAD = 'language.lmHead';
+
+function isProjection(name: string): boolean {
+  return /^language\.layers\.\d+\.\w+Proj$/.test(name);
 }
 
 /** S sequences that have `computed` tokens each and now compute `count` more. */

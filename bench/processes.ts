@@ -6,16 +6,19 @@ import { createInterface, type Interface } from 'node:readline';
 import { ROUTER_MEMORY } from '../operator/resources/router-memory.ts';
 
 const TICKS_PER_SECOND = 100;
-const ROUTER = new URL('../router/main.ts', import.meta.url).pathname;
-const RUNTIME = new URL('../runtime/main.ts', import.meta.url).pathname;
+/** Bundled, sources have become programs of the same names. */
+const SUFFIX = import.meta.filename.slice(-3);
+const ROUTER = new URL(`../router/main${SUFFIX}`, import.meta.url).pathname;
+const RUNTIME = new URL(`../runtime/main${SUFFIX}`, import.meta.url).pathname;
 const MODEL = new URL('../examples/demo-model', import.meta.url).pathname;
 
 /** A process of ours; `address` is where it listens. */
 export interface Server {
   readonly child: ChildProcess;
   readonly address: string;
-  /** Its log. */
+  /** Its log, and the line of it that said that the process was ready. */
   readonly lines: Interface;
+  readonly started: Readonly<Record<string, unknown>>;
 }
 
 /** Options of the runtime's --simulate: a step takes stepUs whatever its batch. */
@@ -58,7 +61,7 @@ export async function startNode(
       last = line;
       const event = JSON.parse(line) as { message?: string; address?: string };
       if (event.message === 'listening') address = event.address ?? '';
-      if (event.message === message) resolve({ child, address, lines });
+      if (event.message === message) resolve({ child, address, lines, started: event });
     });
     lines.on('close', () => reject(new Error(`${file} ended before it said "${message}"; it said ${last}`)));
   });
@@ -66,9 +69,13 @@ export async function startNode(
 
 /** A replica with the real scheduler and session protocol and without weights. */
 export async function startReplica(simulation: Simulation): Promise<Server> {
-  const args = ['--model', MODEL, '--served-name', 'bench', '--rank', '0', '--world-size', '1'];
-  args.push('--listen', '127.0.0.1:0', '--simulate', JSON.stringify(simulation));
-  return await startNode(RUNTIME, args, 'serving');
+  return await startRuntime(['--model', MODEL, '--simulate', JSON.stringify(simulation)]);
+}
+
+/** A replica of one rank. */
+export async function startRuntime(flags: readonly string[]): Promise<Server> {
+  const args = ['--served-name', 'bench', '--rank', '0', '--world-size', '1', '--listen', '127.0.0.1:0'];
+  return await startNode(RUNTIME, [...args, ...flags], 'serving');
 }
 
 /** With the memory settings of a deployed one. */

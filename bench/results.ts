@@ -25,12 +25,25 @@ function number(value: number): string {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
+/** How close a figure is to its limit; empty where it has none. */
+function shareOfLimit({ value, limit, limitOf, least }: Row): string {
+  if (limit === undefined) return '';
+  const share = least === true ? limit / value : value / limit;
+  return `${(100 * share).toFixed(0)} % of ${limitOf} (${number(limit)})`;
+}
+
+/** A row as a line of text. */
+export function describe(row: Row): string {
+  const share = shareOfLimit(row);
+  const { metric, shape, unit, value } = row;
+  return `${metric}, ${shape}: ${number(value)} ${unit}${share === '' ? '' : `, ${share}`}`;
+}
+
 /** A Markdown table of the rows. */
 export function table(rows: readonly Row[]): string {
-  const lines = rows.map(({ metric, shape, unit, value, limit, limitOf, least }) => {
-    const share = limit === undefined ? 0 : least === true ? limit / value : value / limit;
-    const told = limit === undefined ? '' : `${(100 * share).toFixed(0)} % of ${limitOf} (${number(limit)})`;
-    return `| ${metric} | ${shape} | ${number(value)} ${unit} | ${told} |`;
+  const lines = rows.map((row) => {
+    const { metric, shape, unit, value } = row;
+    return `| ${metric} | ${shape} | ${number(value)} ${unit} | ${shareOfLimit(row)} |`;
   });
   return ['| what | shape | measured | share of the limit |', '| --- | --- | --- | --- |', ...lines].join(
     '\n',

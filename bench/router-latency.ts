@@ -24,18 +24,26 @@ import type { Row } from './results.ts';
 const BUSY = 0.7;
 const BUSY_WITHIN = 0.05;
 const FIRST_STREAMS = 64;
-const MOST_STREAMS = 1024;
+const MOST_STREAMS = 4096;
 const TOKENS_PER_STREAM = 400;
 /** The machine is full when a stream gets less than this share of the tokens that it gets under the first load. */
 const CARRIED = 0.85;
 /** Nor may the router itself wait longer than this share of the time for a core. */
 const MOST_WAITED = 0.1;
-/** A stream's time, and some. */
-const DRAIN_MS = 6000;
+/** Two replicas of a small model, whose steps are bursts of hundreds of tokens each, and as many of the 40B as keep a router as busy. */
+const DEPLOYMENTS: readonly Deployment[] = [
+  { replicas: 2, stepMs: 10 },
+  { replicas: 16, stepMs: 40 },
+];
 const WARM_UP_MS = 3000;
 const WINDOW_MS = 3000;
 const PROBE_SECONDS = 20;
 const PROBE = fileURLToPath(new URL('first-token-probe.ts', import.meta.url));
+
+interface Deployment {
+  readonly replicas: number;
+  readonly stepMs: number;
+}
 
 /** Streams that follow one another, as many at a time as asked for. */
 class Load {
@@ -95,7 +103,7 @@ async function measure(pid: number, load: Load, during: () => Promise<void>): Pr
 }
 
 /** Raises the load until the router is as busy as it should be, or the machine is full: then back to the last load that it carried. */
-async function raise(load: Load, pid: number): Promise<void> {
+async function raise(load: Load, pid: number, drainMs: number): Promise<void> {
   let carried = load.streams;
   let unhurried: number | undefined;
   for (;;) {
@@ -105,7 +113,7 @@ async function raise(load: Load, pid: number): Promise<void> {
     unhurried ??= each;
     if (each < CARRIED * unhurried || waited > MOST_WAITED) {
       await load.set(carried);
-      await pause(DRAIN_MS);
+      await pause(drainMs);
       return;
     }
     carried = load.streams;
@@ -116,6 +124,12 @@ async function raise(load: Load, pid: number): Promise<void> {
 }
 
 export async function benchRouterLatency(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const deployment of DEPLOYMENTS) rows.push(...(await measureDeployment(deployment)));
+  return rows;
+}
+
+async function measureDeployment(deployment: Deployment): Promise<Row[]> {
   const servers: Server[] = [];
   const cores = allowedCores();
   const own = cores.length > 1 ? cores.slice(-1) : [];
@@ -123,9 +137,18 @@ export async function benchRouterLatency(): Promise<Row[]> {
   let client: StreamClient | undefined;
   try {
     const nodeArgs = ['--import', `data:text/javascript,${encodeURIComponent(LOOP_TURNS)}`];
-    const simulation = { ...SIMULATION, maxSequences: MOST_STREAMS, maxBatchedTokens: 65_536 };
-    const replicas = [await startReplica(simulation), await startReplica(simulation)];
-    servers.push(...replicas);
+    const simulation = {
+      ...SIMULATION,
+      stepUs: 1000 * deployment.stepMs,
+      maxSequences: MOST_STREAMS / deployment.replicas,
+      maxBatchedTokens: 65_536,
+    };
+    const replicas: Server[] = [];
+    for (let i = 0; i < deployment.replicas; i++) {
+      const replica = await startReplica(simulation);
+      replicas.push(replica);
+      servers.push(replica);
+    }
     const router = await startRouter(replicas, [], nodeArgs);
     servers.push(router);
     const pid = router.child.pid as number;
@@ -135,7 +158,8 @@ export async function benchRouterLatency(): Promise<Row[]> {
     await client.once();
     load = new Load(client);
     await load.set(FIRST_STREAMS);
-    await raise(load, pid);
+    // A stream's time, and some.
+    await raise(load, pid, 1.5 * TOKENS_PER_STREAM * deployment.stepMs);
     let probed: FirstTokens | undefined;
     await loopTurns(router);
     const { busy, waited, tokensPerSecond } = await measure(pid, load, async () => {
@@ -144,7 +168,8 @@ export async function benchRouterLatency(): Promise<Row[]> {
     const turns = await loopTurns(router);
     const { routed, direct } = probed as unknown as FirstTokens;
     const where = alone ? 'a core of its own' : 'no core of its own';
-    const shape = `${where}, loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
+    const steps = `${deployment.replicas} replicas of ${deployment.stepMs} ms a step`;
+    const shape = `${steps}, ${where}, loop ${percent(busy)} busy and ${percent(waited)} waiting for a core, ${load.streams} streams, ${tokensPerSecond.toFixed(0)} tokens/s`;
     const added = [0.5, 0.99].map((share): Row => {
       const without = quantile(direct, share);
       return {
@@ -156,7 +181,7 @@ export async function benchRouterLatency(): Promise<Row[]> {
     });
     const heldUp: Row = {
       metric: 'router, event loop held up, CPU time, p99',
-      shape: `${load.streams} streams, loop ${percent(busy)} busy`,
+      shape: `${steps}, ${load.streams} streams, loop ${percent(busy)} busy`,
       unit: 'ms',
       value: turns.p99,
     };

@@ -1,7 +1,7 @@
 // One device's process: does what it is told and answers. A device that faults takes no other down with it.
 import { availableParallelism } from 'node:os';
 import { native } from '../runtime/native/index.ts';
-import { BENCHES } from './bench.ts';
+import { DEVICE_BENCHES } from './bench.ts';
 import { CASES } from './cases.ts';
 import { answers } from './demo-answers.ts';
 import type { Reply, Task } from './messages.ts';
@@ -15,10 +15,11 @@ function failed(error: unknown): void {
   answer({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
 }
 
-function perform(task: Task): Reply {
+async function perform(task: Task): Promise<Reply> {
   const ops = native();
   if (task.type === 'answers') return { type: 'answers', tokens: answers(task.model, task.dtype) };
-  if (task.type === 'bench') return { type: 'rows', rows: BENCHES.get(task.name)?.(ops) ?? [] };
+  if (task.type === 'bench')
+    return { type: 'rows', rows: (await DEVICE_BENCHES.get(task.name)?.(ops)) ?? [] };
   const operands = new Operands(ops, task.index + 1);
   const values = CASES[task.index]?.run(operands) ?? [];
   operands.free();
@@ -26,11 +27,7 @@ function perform(task: Task): Reply {
 }
 
 process.on('message', (task: Task) => {
-  try {
-    answer(perform(task));
-  } catch (error) {
-    failed(error);
-  }
+  void perform(task).then(answer, failed);
 });
 process.on('disconnect', () => process.exit());
 

@@ -8,13 +8,15 @@ import { checkAnswers } from './check-answers.ts';
 import { checkOperations } from './check-operations.ts';
 import { DeviceProcess, DeviceFailure } from './device-process.ts';
 import { describeMachine } from './machine.ts';
+import { describe } from '../bench/results.ts';
 import type { Row } from './rows.ts';
 
 const USAGE = `usage: gpu-check [--checks | --bench] [--only TEXT] [--device N] [--json FILE]
 
   --checks       each operation and the demo model's answers, on the GPU against the CPU
-  --bench        copy bandwidth, matrix products, forward passes of the 40B shape with generated weights
-                 (both unless one is named)
+  --bench        with generated weights of the 40B's shape: copies and products, forward passes, the engine's
+                 loop, a minute of requests through a router; layers of it beside PyTorch, where python3 has it
+                 (checks and benches unless one is named)
   --only TEXT    checks, or benches, whose names contain it
   --device N     which GPU (0)
   --json FILE    writes what was found, a row for each, also when the check ends early
@@ -76,8 +78,9 @@ async function run(options: Options, row: (row: Row) => void): Promise<number> {
     say(`gpu-check: there is no GPU to check: ${error.message}`);
     return 3;
   }
-  const { name, capability, totalBytes } = gpu.info;
-  row({ ...gpu.info, kind: 'device' });
+  const { info } = gpu;
+  const { name, capability, totalBytes } = info;
+  row({ ...info, kind: 'device' });
   say(
     `device ${options.device}: ${name}, compute capability ${capability}, ${(totalBytes / 2 ** 30).toFixed(1)} GiB`,
   );
@@ -97,9 +100,10 @@ async function run(options: Options, row: (row: Row) => void): Promise<number> {
     say(failed === 0 ? 'all checks passed' : `${failed} checks failed`);
   }
   if (options.bench) {
-    for await (const result of benchAll(options.device, options.only)) {
+    const { device, only } = options;
+    for await (const result of benchAll({ device, info, only, model: MODEL, say })) {
       row({ kind: 'bench', ...result });
-      say(`${result.metric}, ${result.shape}: ${result.value.toPrecision(4)} ${result.unit}`);
+      say(describe(result));
     }
   }
   return failed === 0 ? 0 : 1;

@@ -1,6 +1,6 @@
 // What the checking process and its children, one for each device, say to each other.
 import type { DeviceInfo } from '../runtime/native/index.ts';
-import type { BenchRow } from './bench.ts';
+import type { Row as BenchRow } from '../bench/results.ts';
 
 export type Task =
   | { readonly type: 'case'; readonly index: number }

@@ -1,6 +1,6 @@
 // What a run of gpu-check writes down.
 import type { DeviceInfo } from '../runtime/native/index.ts';
-import type { BenchRow } from './bench.ts';
+import type { Row as BenchRow } from '../bench/results.ts';
 import type { Machine } from './machine.ts';
 
 export interface CheckResult {

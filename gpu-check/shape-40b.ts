@@ -1,5 +1,5 @@
 // The shape of InternVL-Chat-V1-2, as its config.json has it.
-import { modelShape } from '../bench/shapes.ts';
+import { modelShape, type Shape } from '../bench/shapes.ts';
 
 const shape = modelShape(
   {
@@ -14,3 +14,8 @@ const shape = modelShape(
 );
 
 export const SHAPE_40B = { ...shape, vision_config: { ...shape.vision_config, num_hidden_layers: 45 } };
+
+/** The language model's first layers, and one of vision. */
+export function layersOf40B(layers: number): Shape {
+  return { ...shape, llm_config: { ...shape.llm_config, num_hidden_layers: layers } };
+}

@@ -52,8 +52,14 @@ async function main(archive: string): Promise<void> {
   await bundleImage(
     {
       programs: { 'gpu-check': 'gpu-check/main.ts' },
-      loaded: ['gpu-check/device-child.ts'],
-      files: ['package.json', ADDON],
+      // The benches start a replica and a router, as they are deployed, and engines to compare.
+      loaded: [
+        'gpu-check/device-child.ts',
+        'bench/peers/engine-ours.ts',
+        ...['runtime/main.ts', 'runtime/engine-thread/worker.ts', 'runtime/image/worker.ts'],
+        ...['router/main.ts', 'router/background-worker.ts'],
+      ],
+      files: ['package.json', ADDON, 'gen/descriptors.binpb', 'bench/peers/engine-pytorch.py'],
     },
     image,
   );

@@ -1,17 +1,26 @@
 // Our engine behind the protocol of engine-process.ts.
 import { createInterface } from 'node:readline';
 import type { WeightDType } from '../../runtime/model/tensor-plan.ts';
+import { native, type Tensor } from '../../runtime/native/index.ts';
 import { ModelUnderTest } from '../model-under-test.ts';
 import { MAX_MS, type Command, type Pass, type Reply, type TimedPass } from './engine-process.ts';
 
+const ops = native();
+/** Of a context of a thousand tokens. */
+const BLOCKS_PER_SEQUENCE = 64;
+
 let model: ModelUnderTest | undefined;
+let probe: Tensor | undefined;
 
 function run(command: Command): Reply {
   if (command.op === 'load') {
+    if (command.device === 'cuda') ops.useDevice('cuda', 0);
+    probe = ops.allocate('float32', [1]);
     model = new ModelUnderTest(command.shape, {
       dtype: command.dtype as WeightDType,
       quantization: command.quantization,
       threads: command.threads,
+      ...(command.sequences !== undefined && { kvBlocks: command.sequences * BLOCKS_PER_SEQUENCE }),
     });
     return {};
   }
@@ -29,12 +38,16 @@ function passOf(model: ModelUnderTest, command: Pass): () => void {
 }
 
 function timed(run: () => void, { times, warmUp }: TimedPass): number[] {
-  if (warmUp) run();
+  const whole = (): void => {
+    run();
+    if (probe !== undefined) ops.readFloat32(probe); // waits for a device
+  };
+  if (warmUp) whole();
   const seconds: number[] = [];
   const end = performance.now() + MAX_MS;
   while (seconds.length < times && (seconds.length === 0 || performance.now() < end)) {
     const begin = performance.now();
-    run();
+    whole();
     seconds.push((performance.now() - begin) / 1000);
   }
   return seconds;

@@ -28,6 +28,12 @@ export type Command =
       readonly dtype: string;
       readonly quantization: 'none' | 'int8';
       readonly threads: number;
+      /** 'cpu' when absent. */
+      readonly device?: 'cpu' | 'cuda';
+      /** Of PyTorch: through torch.compile. */
+      readonly compiled?: boolean;
+      /** The most sequences of a decode step, 32 when absent. */
+      readonly sequences?: number;
     }
   /** How much a step of decoding reads. */
   | { readonly op: 'bytes'; readonly sequences: number; readonly context: number };
