@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define INTERNVL_EVERYWHERE __host__ __device__
-#else
-#define INTERNVL_EVERYWHERE
-#endif
+#include "everywhere.h"
 
 namespace internvl {
 

@@ -10,6 +10,7 @@ it.each([
   'backend_test',
   'group_test',
   'cuda_kernel_tests/attention_test',
+  'cuda_kernel_tests/float8_test',
   'cuda_kernel_tests/matmul_test',
   'cuda_kernel_tests/dynamic_library_test',
 ])(

@@ -3,7 +3,8 @@
 // - launched by Launch(kernel, grid, block, shared bytes, stream, arguments...),
 // - dynamic shared memory by DynamicShared<T>(), which a kernel may have more than 48 KB of after
 //   AllowDynamicShared(kernel, bytes),
-// - inline PTX only in tensor_core.h, async_copy.h and system_scope.h, beside what does the same on the host.
+// - inline PTX only in tensor_core.h, float8_pairs.h, async_copy.h and system_scope.h, beside what does the
+//   same on the host.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,0 +1,66 @@
+// e4m3 in kernels, two at a time: devices from sm_89 on convert pairs of them in one instruction.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "../float8.h"
+#include "packs.h"
+
+namespace internvl::cuda {
+
+/// As ToFloat8 rounds, `low` in the lower byte.
+__device__ inline uint16_t PackFloat8(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;\n" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return static_cast<uint16_t>(ToFloat8(low) | ToFloat8(high) << 8);
+#endif
+}
+
+/// Both bfloat16 of a pair times 2^120.
+__device__ inline uint32_t TimesTwoTo120(uint32_t pair) {
+#ifdef __CUDACC__
+  uint32_t product;  // plus -0, which changes no sign; sm_80 has no product alone
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(product) : "r"(pair), "r"(0x7b807b80u), "r"(0x80008000u));
+  return product;
+#else
+  return RoundedPair(FromBits(pair & 0xffffu) * 0x1p120f, FromBits(pair >> 16) * 0x1p120f);
+#endif
+}
+
+/// Two e4m3, the lower bytes of `pair`, as two bfloat16, in their order. Exact.
+__device__ inline uint32_t Bf16OfFloat8(uint32_t pair) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  uint32_t low, high;
+  asm("{\n"
+      ".reg .b32 halves;\n"
+      ".reg .f16 first, second;\n"
+      "cvt.rn.f16x2.e4m3x2 halves, %2;\n"
+      "mov.b32 {first, second}, halves;\n"
+      "cvt.f32.f16 %0, first;\n"
+      "cvt.f32.f16 %1, second;\n"
+      "}\n"
+      : "=r"(low), "=r"(high)
+      : "h"(static_cast<uint16_t>(pair)));
+  return __byte_perm(low, high, 0x7632);  // their lower halves are zero
+#else
+  // Exponent and fraction at the places of bfloat16's stand for the number times 2^(7 - 127), subnormal ones
+  // included.
+  const uint32_t bytes = __byte_perm(pair, 0, 0x1404);
+  const uint32_t magnitude = (bytes >> 4) & 0x07f007f0u;
+  const uint32_t nan = (magnitude + 0x00100010u) & 0x08000800u;
+  return TimesTwoTo120((magnitude | (bytes & 0x80008000u)) + 15u * nan);  // a NaN's exponent becomes 255
+#endif
+}
+
+/// Four e4m3 as two pairs of bfloat16.
+__device__ inline void Bf16OfFloat8(uint32_t four, uint32_t (&pairs)[2]) {
+  pairs[0] = Bf16OfFloat8(four);
+  pairs[1] = Bf16OfFloat8(four >> 16);
+}
+
+}  // namespace internvl::cuda
