@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { bfloat16, randomValues } from '../../test/support/native-tensors.ts';
+import { bfloat16, float8Row, randomValues } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
 import { native } from './index.ts';
 
@@ -78,6 +78,43 @@ describe('copyFromFile', () => {
     expect(() => ops.copyFromFile(dst, 0, 1, file, 3, source, stride, 0, 0, 1, 399)).toThrow(
       /takes whole rows only, not 399 columns from 1/,
     );
+    ops.closeFile(file);
+    ops.free(dst);
+  });
+
+  it.each(sources)('rounds rows of %s into float8, each by its largest magnitude', (source) => {
+    // As above; row 3 is all zeros, row 5 has an outlier, beside which its other values are next to nothing.
+    const [rows, stride] = [300, 700];
+    const values = Array.from({ length: rows * stride }, (_, i) => {
+      const [row, column] = [Math.floor(i / stride), i % stride];
+      if (row === 3) return 0;
+      return row === 5 && column === 40 ? 60_000 : ((i * 29) % 255) / 2 - 60;
+    });
+    const file = ops.openFile(fileWith(`${source}-float8`, 3, bytesOf(values, source)));
+    const dst = ops.allocate('float8', [rows + 1, 401]);
+    ops.copyFromFile(dst, 1, 0, file, 3, source, stride, 0, 30, rows, 401);
+    const found = ops.readFloat32(dst);
+    expect(found.subarray(0, 401).every((value) => value === 0)).toBe(true);
+    const round = source === 'bfloat16' ? bfloat16 : (value: number) => value;
+    for (let row = 0; row < rows; row++) {
+      const wanted = float8Row(values.slice(row * stride + 30, row * stride + 431).map(round));
+      const got = found.subarray((row + 1) * 401, (row + 2) * 401);
+      expect(
+        got.every((value, i) => value === Math.fround(wanted[i]!)),
+        `row ${row}`,
+      ).toBe(true);
+    }
+    ops.closeFile(file);
+    ops.free(dst);
+  });
+
+  it.each([NaN, Infinity, -Infinity])('makes no numbers of a row of float8 with %d', (bad) => {
+    const values = Array.from({ length: 120 }, (_, i) => (i === 50 ? bad : i - 60));
+    const file = ops.openFile(fileWith('not-finite', 0, bytesOf(values, 'float32')));
+    const dst = ops.allocate('float8', [3, 40]);
+    ops.copyFromFile(dst, 0, 0, file, 0, 'float32', 40, 0, 0, 3, 40);
+    const finite = [...ops.readFloat32(dst)].map(Number.isFinite);
+    expect(finite).toEqual(Array.from({ length: 120 }, (_, i) => i < 40 || i >= 80));
     ops.closeFile(file);
     ops.free(dst);
   });

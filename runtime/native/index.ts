@@ -7,8 +7,8 @@
 
 import { loadAddon } from './load.ts';
 
-/** int8 is for weights: a matrix of whole numbers of -127..127 with a float32 scale for each row. */
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8' | 'int8';
+/** int8 and float8 are for weights: a matrix of whole numbers of -127..127, or of e4m3, with a float32 scale for each row. */
+export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8' | 'int8' | 'float8';
 
 /** A tensor in the native arena or heap: an opaque handle. Persistent until `free`, or, for results of operations, until `release`. */
 export type Tensor = number & { readonly __tensor: unique symbol };
@@ -76,7 +76,7 @@ export interface Native {
   dtype(tensor: Tensor): DType;
   /** Copies bytes into a tensor at a byte offset. */
   write(tensor: Tensor, byteOffset: number, bytes: Uint8Array): void;
-  /** A copy of the values, bfloat16 widened, int8 times its scales, row-major. */
+  /** A copy of the values, bfloat16 widened, int8 and float8 times their scales, row-major. */
   readFloat32(tensor: Tensor): Float32Array;
   /** The beginning of a row of a float32 matrix: as many values as `into` takes. */
   readRow(x: Tensor, row: number, into: Float32Array): void;
@@ -107,7 +107,7 @@ export interface Native {
   /**
    * Copies the rectangle [srcRow, srcRow+rows) x [srcCol, srcCol+cols) of a row-major matrix with srcStride columns, which starts at byteOffset of
    * the file, into dst at (dstRow, dstCol), converting srcDtype to dst's dtype (float32, bfloat16, float16 as 'float16' -> float32, bfloat16). dst is [rows, cols] or, for one dimension, [cols].
-   * An int8 dst takes whole rows, each rounded to multiples of its largest magnitude / 127.
+   * An int8 dst takes whole rows, each rounded to multiples of its largest magnitude / 127; a float8 dst to e4m3 times its largest magnitude / 448.
    * The threads read it side by side. Throws Error naming the file when it has become shorter or cannot be read; dst then holds a part.
    */
   copyFromFile(
@@ -141,9 +141,12 @@ export interface Native {
   swap(out: Uint8Array, into: Uint8Array, first: number, second: number): void;
 
   // --- operations. T tokens (rows), H hidden width. Results have x's dtype unless said otherwise; accumulation is float32.
-  /** Element i of a float32 or bfloat16 tensor = mean + spread * u(seed, i), u in [-1, 1); int8: whole numbers of -127..127 times spread / 127. The same on every device. */
+  /** Element i of a float32 or bfloat16 tensor = mean + spread * u(seed, i), u in [-1, 1); int8: whole numbers of -127..127 times spread / 127; float8: spread * u as rows of float8 hold it. The same on every device. */
   fillRandom(tensor: Tensor, seed: number, mean: number, spread: number): void;
-  /** x [T, K] times weight [N, K], which may be int8, transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once). */
+  /**
+   * x [T, K] times weight [N, K], which may be int8 or float8, transposed, plus bias [N] or null -> [T, N] in outDtype (the float32 sum, bias included, is rounded once).
+   * With a float8 weight a device that multiplies e4m3 may first round rows of a bfloat16 x, of more than 16, to e4m3 times their largest magnitude / 448.
+   */
   linear(x: Tensor, weight: Tensor, bias: Tensor | null, outDtype: DType): Tensor;
   /** Rounds/widens to dtype, adding bias [H] or null first. */
   convert(x: Tensor, bias: Tensor | null, dtype: DType): Tensor;

@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { expectClose, int8Matrix, randomValues, tensor } from '../../test/support/native-tensors.ts';
+import {
+  e4m3,
+  expectClose,
+  float8Row,
+  quantizedMatrix,
+  randomValues,
+  tensor,
+} from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
 import { native } from './index.ts';
 
@@ -85,7 +92,7 @@ describe.each([
     const scales = randomValues(n, 4 + n, 'float32').map((value) => Math.fround(Math.abs(value) / 64));
     const stands = whole.map((value, index) => value * scales[Math.floor(index / k)]!);
     const xTensor = tensor(xType, [rows, k], x);
-    const weight = int8Matrix(n, k, whole, scales);
+    const weight = quantizedMatrix('int8', n, k, Int8Array.from(whole), scales);
     expectClose(ops.readFloat32(weight), stands, 'float32', 1e-6);
     for (const biasType of [null, 'float32', 'bfloat16'] as const) {
       const bias = biasType ? randomValues(n, 3, biasType) : null;
@@ -101,6 +108,101 @@ describe.each([
       );
     }
   });
+});
+
+/** Where rows of x are rounded beside a float8 weight: the contract leaves it to the device, which does so where its products are made of whole vectors. */
+function roundsRows(xType: Floating, rows: number, n: number, k: number): boolean {
+  const { kind, capability } = ops.deviceInfo();
+  const multiplies = kind === 'cuda' && Number(capability) >= 8.9 && xType === 'bfloat16';
+  return multiplies && rows > 16 && n % 4 === 0 && k % 16 === 0 && k <= 32_768;
+}
+
+function rowsOf(values: number[], k: number): number[][] {
+  return Array.from({ length: values.length / k }, (_, row) => values.slice(row * k, (row + 1) * k));
+}
+
+const float8Shapes: typeof shapes = [
+  ...shapes,
+  [1, 30, 64],
+  [16, 33, 192],
+  [17, 16, 16],
+  [17, 18, 128],
+  [33, 24, 48],
+  [100, 136, 80],
+  [18, 12, 20_480],
+  [17, 4, 32_768],
+  [17, 4, 32_784],
+];
+
+describe.each([
+  ['float32', 'float32'],
+  ['float32', 'bfloat16'],
+  ['bfloat16', 'bfloat16'],
+  ['bfloat16', 'float32'],
+] as const)('linear of %s x, float8 weight -> %s', (xType, outType) => {
+  it.each(float8Shapes)('[%i rows, %i outputs, %i inputs]', (rows, n, k) => {
+    const x = randomValues(rows * k, 1 + rows, xType);
+    const codes = Uint8Array.from(randomValues(n * k, 2 + n, 'float32'), (value) => {
+      const code = Math.floor((value + 1) * 128);
+      return (code & 0x7f) === 0x7f ? 0 : code;
+    });
+    const scales = randomValues(n, 4 + n, 'float32').map((value) => Math.fround(Math.abs(value) / 224));
+    const stands = Array.from(codes, (code, index) => e4m3(code) * scales[Math.floor(index / k)]!);
+    const xTensor = tensor(xType, [rows, k], x);
+    const weight = quantizedMatrix('float8', n, k, codes, scales);
+    expectClose(ops.readFloat32(weight), stands, 'float32', 1e-6);
+    const factors = roundsRows(xType, rows, n, k) ? rowsOf(x, k).flatMap(float8Row) : x;
+    for (const biasType of [null, 'float32', 'bfloat16'] as const) {
+      const bias = biasType ? randomValues(n, 3, biasType) : null;
+      const biasTensor = biasType && bias ? tensor(biasType, [n], bias) : null;
+      const result = ops.linear(xTensor, weight, biasTensor, outType);
+      expect(ops.dtype(result)).toBe(outType);
+      expect(ops.shape(result)).toEqual([rows, n]);
+      const expected = product(factors, stands, bias, rows, n, k);
+      expectClose(ops.readFloat32(result), expected, outType, 2e-6 * Math.sqrt(k) + 1e-6);
+    }
+  });
+});
+
+describe('linear with a float8 weight', () => {
+  const [n, k] = [8, 64];
+  const codes = Uint8Array.from({ length: n * k }, (_, i) => (i * 37) % 127);
+  const scales = Array.from({ length: n }, (_, i) => (i + 1) / 512);
+  const stands = Array.from(codes, (code, index) => e4m3(code) * scales[Math.floor(index / k)]!);
+
+  it.each([1, 5, 16, 17, 40])('takes rows of zeros, of one outlier, and next to nothing, of %i', (rows) => {
+    const weight = quantizedMatrix('float8', n, k, codes, scales);
+    const x = randomValues(rows * k, 9, 'bfloat16');
+    x.fill(0, (rows - 1) * k); // the last row
+    if (rows > 1) x[3] = 2 ** 20; // beside which all else of the first row is nothing in e4m3
+    if (rows > 2) for (let i = k; i < 2 * k; i++) x[i] = 2 ** -120;
+    const result = ops.readFloat32(ops.linear(tensor('bfloat16', [rows, k], x), weight, null, 'float32'));
+    const rounded = roundsRows('bfloat16', rows, n, k);
+    const factors = rounded ? rowsOf(x, k).flatMap(float8Row) : x;
+    const expected = product(factors, stands, null, rows, n, k);
+    for (const [i, want] of expected.entries()) {
+      expect(Math.abs(result[i]! - want), `element ${i}`).toBeLessThanOrEqual(1e-5 * Math.abs(want) + 1e-4);
+    }
+    for (const value of result.slice((rows - 1) * n)) expect(value).toBe(0);
+  });
+
+  it.each([1, 5, 16, 17, 40])(
+    'gives no number for a row with NaN or Infinity, and leaves the others alone, of %i',
+    (rows) => {
+      const weight = quantizedMatrix('float8', n, k, codes, scales);
+      const plain = randomValues(rows * k, 9, 'bfloat16');
+      const expected = ops.readFloat32(
+        ops.linear(tensor('bfloat16', [rows, k], plain), weight, null, 'float32'),
+      );
+      for (const bad of [NaN, Infinity, -Infinity]) {
+        const x = [...plain];
+        x[(rows - 1) * k + 7] = bad;
+        const result = ops.readFloat32(ops.linear(tensor('bfloat16', [rows, k], x), weight, null, 'float32'));
+        expect([...result.slice(0, (rows - 1) * n)]).toEqual([...expected.slice(0, (rows - 1) * n)]);
+        for (const value of result.slice((rows - 1) * n)) expect(Number.isFinite(value)).toBe(false);
+      }
+    },
+  );
 });
 
 describe('linear', () => {

@@ -8,13 +8,16 @@ const ops = native();
 beforeEach(() => ops.release(0));
 
 describe('persistent tensors', () => {
-  it.each(['float32', 'bfloat16', 'int32', 'uint8'] as DType[])('are zeroed, %s', (dtype) => {
-    const made = ops.allocate(dtype, [3, 5]);
-    expect(ops.dtype(made)).toBe(dtype);
-    expect(ops.shape(made)).toEqual([3, 5]);
-    expect([...ops.readFloat32(made)]).toEqual(Array.from({ length: 15 }, () => 0));
-    ops.free(made);
-  });
+  it.each(['float32', 'bfloat16', 'int32', 'uint8', 'int8', 'float8'] as DType[])(
+    'are zeroed, %s',
+    (dtype) => {
+      const made = ops.allocate(dtype, [3, 5]);
+      expect(ops.dtype(made)).toBe(dtype);
+      expect(ops.shape(made)).toEqual([3, 5]);
+      expect([...ops.readFloat32(made)]).toEqual(Array.from({ length: 15 }, () => 0));
+      ops.free(made);
+    },
+  );
 
   it('have one to four dimensions, empty ones included', () => {
     for (const shape of [[7], [0], [2, 0], [2, 3, 4], [1, 2, 3, 4]]) {

@@ -40,16 +40,45 @@ export function randomValues(count: number, seed: number, dtype: Floating, scale
   return Array.from({ length: count }, () => round(next() * scale));
 }
 
-/** A persistent int8 matrix of whole numbers of -127..127 and a scale for each of its rows. */
-export function int8Matrix(
+/** What an e4m3 code stands for, by the words of the format: a sign, 4 bits of exponent, 3 of fraction. */
+export function e4m3(code: number): number {
+  const [exponent, fraction] = [(code >> 3) & 15, code & 7];
+  if ((code & 0x7f) === 0x7f) return NaN;
+  const magnitude = exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+const E4M3 = Array.from({ length: 0x7f }, (_, code) => e4m3(code));
+
+/** The e4m3 number nearest to a value of at most 448, of two the one with an even code. */
+function toE4m3(value: number): number {
+  const magnitude = Math.abs(value);
+  let code = E4M3.findLastIndex((number) => number <= magnitude);
+  const [below, above] = [magnitude - E4M3[code]!, (E4M3[code + 1] ?? Infinity) - magnitude];
+  if (above < below || (above === below && code % 2 === 1)) code++;
+  return Math.sign(value) * E4M3[code]!;
+}
+
+/** A row as e4m3 times its largest magnitude / 448 holds it. */
+export function float8Row(values: readonly number[]): number[] {
+  const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+  if (most === 0) return values.map(() => 0);
+  const factor = Math.fround(448 / most);
+  const scale = Math.fround(most / 448);
+  return values.map((value) => toE4m3(Math.fround(value * factor)) * scale);
+}
+
+/** A persistent matrix of bytes, as int8 or float8 has them, and a scale for each of its rows. */
+export function quantizedMatrix(
+  dtype: 'int8' | 'float8',
   rows: number,
   cols: number,
-  values: readonly number[],
+  bytes: Int8Array | Uint8Array,
   scales: readonly number[],
 ): Tensor {
   const ops: Native = native();
-  const made = ops.allocate('int8', [rows, cols]);
-  ops.write(made, 0, new Uint8Array(Int8Array.from(values).buffer));
+  const made = ops.allocate(dtype, [rows, cols]);
+  ops.write(made, 0, new Uint8Array(bytes.buffer));
   ops.write(made, Math.ceil((rows * cols) / 64) * 64, new Uint8Array(Float32Array.from(scales).buffer));
   return made;
 }

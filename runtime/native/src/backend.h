@@ -135,10 +135,10 @@ class Backend {
   virtual std::unique_ptr<DeviceGroup> JoinGroup(Collective& host, std::string& left_out);
 
   // --- operations: see index.ts
-  /// Element i becomes mean + spread * SeededUniform(seed, i), rounded; int8: see SeededWeight. Not int32,
-  /// uint8.
+  /// Element i becomes mean + spread * SeededUniform(seed, i), rounded; int8 and float8: see SeededWeight.
+  /// Not int32, uint8.
   virtual void FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) = 0;
-  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); weight also int8.
+  /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); weight also int8 or float8.
   virtual void Linear(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out) = 0;
   virtual void Convert(const Tensor& x, const Tensor* bias, const Tensor& out) = 0;
   /// ids int32 [1, T]; ids outside [vocab_start, vocab_start + V) give zero rows.

@@ -113,7 +113,7 @@ Tensor Call::Matrix(int index, const char* name) const {
 
 Tensor Call::Weight(int index, const char* name) const {
   const Tensor tensor = Any(index, name);
-  return tensor.dims == 2 && tensor.dtype == DType::kInt8 ? tensor : Matrix(index, name);
+  return tensor.dims == 2 && IsQuantized(tensor.dtype) ? tensor : Matrix(index, name);
 }
 
 Tensor Call::MatrixOf(int index, const char* name, DType dtype) const {

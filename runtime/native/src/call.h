@@ -67,7 +67,7 @@ class Call {
   Tensor Any(int index, const char* name) const;
   /// float32 or bfloat16, two dimensions.
   Tensor Matrix(int index, const char* name) const;
-  /// The same, or int8.
+  /// The same, or int8 or float8.
   Tensor Weight(int index, const char* name) const;
   Tensor MatrixOf(int index, const char* name, DType dtype) const;
   /// A matrix of the given dtype with so many columns (-1: any).

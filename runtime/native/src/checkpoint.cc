@@ -187,7 +187,8 @@ int ReadStaged(const CheckpointFile& file, const Runs& runs, SourceType type, T*
   });
 }
 
-/// Whole rows of an int8 matrix, from `first_row` on.
+/// Whole rows of a matrix of Q, int8 or float8, from `first_row` on.
+template <typename Q>
 int ReadQuantized(const CheckpointFile& file, const Runs& runs, SourceType type, const Tensor& to,
                   int64_t first_row) {
   const int64_t bytes = runs.length * static_cast<int64_t>(sizeof(float));
@@ -195,7 +196,7 @@ int ReadQuantized(const CheckpointFile& file, const Runs& runs, SourceType type,
   return ReadGroups(file, runs, type, [&](const uint8_t* from, int64_t run, int thread) {
     float* const row = reinterpret_cast<float*>(rows.of(thread));
     CopyRow(from, type, row, runs.length);
-    to.scales()[first_row + run] = QuantizeRow(row, to.row<int8_t>(first_row + run), runs.length);
+    to.scales()[first_row + run] = QuantizeRow(row, to.row<Q>(first_row + run), runs.length);
   });
 }
 
@@ -224,7 +225,8 @@ int ReadRuns(const CheckpointFile& file, Runs runs, SourceType type, T* to) {
 }
 
 int Read(const CheckpointFile& file, const Runs& runs, SourceType type, const Tensor& to, int64_t first_row) {
-  if (to.dtype == DType::kInt8) return ReadQuantized(file, runs, type, to, first_row);
+  if (to.dtype == DType::kInt8) return ReadQuantized<int8_t>(file, runs, type, to, first_row);
+  if (to.dtype == DType::kFloat8) return ReadQuantized<Float8>(file, runs, type, to, first_row);
   int failure = 0;
   WithElement(to.dtype, [&]<typename T>(T*) { failure = ReadRuns(file, runs, type, to.as<T>()); });
   return failure;
@@ -252,7 +254,7 @@ int ReadToDevice(const Call& call, const CheckpointFile& file, const Runs& runs,
     const int64_t row = first_row + done;
     backend.UploadRows(to.as<uint8_t>() + (row * to.cols() + first_col) * element, to.cols() * element,
                        part.data, row_bytes, count);
-    if (to.dtype == DType::kInt8) {
+    if (IsQuantized(to.dtype)) {
       backend.Upload(to.scales() + row, part.scales(), static_cast<size_t>(count) * sizeof(float));
     }
   }
@@ -291,9 +293,10 @@ Napi::Value FileBytes(const Call& call) {
 
 Napi::Value CopyFromFile(const Call& call) {
   const Tensor dst = call.Any(0, "dst");
-  const bool quantized = dst.dtype == DType::kInt8;
+  const bool quantized = IsQuantized(dst.dtype);
   if (dst.dims > 2 || (dst.dtype != DType::kFloat32 && dst.dtype != DType::kBFloat16 && !quantized)) {
-    call.FailType("dst must be float32, bfloat16 or int8 with one or two dimensions, not " + Describe(dst));
+    call.FailType("dst must be float32, bfloat16, int8 or float8 with one or two dimensions, not " +
+                  Describe(dst));
   }
   const int64_t dst_row = call.Integer(1, "dstRow", 0), dst_col = call.Integer(2, "dstCol", 0);
   const CheckpointFile& file = File(call, 3);

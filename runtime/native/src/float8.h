@@ -39,4 +39,11 @@ INTERNVL_EVERYWHERE inline float FromFloat8(uint8_t code) {
   return std::bit_cast<float>(sign | (exponent + 127u - 7u) << 23 | fraction << 20);
 }
 
+/// What a row is multiplied by so that its largest magnitude `most` becomes 448; most / 448 takes it back. 0,
+/// and so a row of zeros, where the quotient is no number or `most` is next to nothing; where `most` is not
+/// finite, so is the scale, and every product with the row.
+INTERNVL_EVERYWHERE inline float Float8Factor(float most) {
+  return most > 0x1p-100f ? kLargestFloat8 / most : 0.0f;
+}
+
 }  // namespace internvl

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "everywhere.h"
+#include "tensor.h"
 
 namespace internvl {
 
@@ -22,8 +23,16 @@ INTERNVL_EVERYWHERE inline float SeededUniform(uint64_t seed, uint64_t index) {
 }
 
 /// Whole numbers of -127..127 for int8 weights; all rows of one then have the scale spread / 127.
-INTERNVL_EVERYWHERE inline int8_t SeededWeight(uint64_t seed, uint64_t index) {
-  return static_cast<int8_t>(static_cast<int32_t>(SeededBits(seed, index) % 255u) - 127);
+INTERNVL_EVERYWHERE inline void SeededWeight(uint64_t seed, uint64_t index, int8_t& weight) {
+  weight = static_cast<int8_t>(static_cast<int32_t>(SeededBits(seed, index) % 255u) - 127);
 }
+/// Numbers of [-448, 448) for float8 weights, whose rows have the scale spread / 448.
+INTERNVL_EVERYWHERE inline void SeededWeight(uint64_t seed, uint64_t index, Float8& weight) {
+  weight.bits = ToFloat8(kLargestFloat8 * SeededUniform(seed, index));
+}
+
+/// The scale that goes with them.
+INTERNVL_EVERYWHERE inline float SeededScale(float spread, int8_t) { return spread / 127.0f; }
+INTERNVL_EVERYWHERE inline float SeededScale(float spread, Float8) { return spread / kLargestFloat8; }
 
 }  // namespace internvl

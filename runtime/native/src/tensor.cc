@@ -14,6 +14,8 @@ const char* DTypeName(DType dtype) {
       return "uint8";
     case DType::kInt8:
       return "int8";
+    case DType::kFloat8:
+      return "float8";
   }
   return "unknown";
 }

@@ -6,16 +6,24 @@
 #include <cstring>
 #include <string>
 
+#include "float8.h"
+
 namespace internvl {
 
-enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUint8, kInt8 };
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUint8, kInt8, kFloat8 };
 
 /// The upper 16 bits of a float32.
 struct BFloat16 {
   uint16_t bits;
 };
 
+/// e4m3: see float8.h.
+struct Float8 {
+  uint8_t bits;
+};
+
 inline float ToFloat(float value) { return value; }
+INTERNVL_EVERYWHERE inline float ToFloat(Float8 value) { return FromFloat8(value.bits); }
 inline float ToFloat(BFloat16 value) {
   const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
   float result;
@@ -48,8 +56,11 @@ inline float Rounded(float value) {
   return ToFloat(FromFloat<T>(value));
 }
 
+/// Weights of a byte an element, with a scale for each row.
+constexpr bool IsQuantized(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kFloat8; }
+
 constexpr int64_t ElementBytes(DType dtype) {
-  return dtype == DType::kUint8 || dtype == DType::kInt8 ? 1 : dtype == DType::kBFloat16 ? 2 : 4;
+  return dtype == DType::kUint8 || IsQuantized(dtype) ? 1 : dtype == DType::kBFloat16 ? 2 : 4;
 }
 
 const char* DTypeName(DType dtype);
@@ -72,7 +83,7 @@ struct Tensor {
   int64_t elements() const { return rows() * cols(); }
   int64_t bytes() const {
     const int64_t plain = elements() * ElementBytes(dtype);
-    return dtype == DType::kInt8 ? AfterElements() + rows() * static_cast<int64_t>(sizeof(float)) : plain;
+    return IsQuantized(dtype) ? AfterElements() + rows() * static_cast<int64_t>(sizeof(float)) : plain;
   }
 
   template <typename T>
@@ -83,7 +94,7 @@ struct Tensor {
   T* row(int64_t index) const {
     return static_cast<T*>(data) + index * cols();
   }
-  /// int8: element [r, c] stands for itself times scales()[r].
+  /// int8 and float8: element [r, c] stands for itself times scales()[r].
   float* scales() const { return reinterpret_cast<float*>(as<uint8_t>() + AfterElements()); }
 
  private:
@@ -97,6 +108,18 @@ void WithElement(DType dtype, F&& f) {
     f(static_cast<float*>(nullptr));
   } else {
     f(static_cast<BFloat16*>(nullptr));
+  }
+}
+
+/// The same for a weight.
+template <typename F>
+void WithWeight(DType dtype, F&& f) {
+  if (dtype == DType::kInt8) {
+    f(static_cast<int8_t*>(nullptr));
+  } else if (dtype == DType::kFloat8) {
+    f(static_cast<Float8*>(nullptr));
+  } else {
+    WithElement(dtype, f);
   }
 }
 

@@ -97,6 +97,7 @@ export function results(ops: Native, { dtype, rows, width, seed }: Case): [strin
   give('rope', rotated);
   give('k cache', caches[0]);
   give('v cache', caches[1]);
+  give('fillRandom float8', allocate('float8', [rows, width], 0));
 
   for (const tensor of persistent) ops.free(tensor);
   ops.release(mark);

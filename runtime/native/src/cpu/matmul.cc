@@ -34,16 +34,6 @@ int64_t MostFewRows(DType weight) { return weight == DType::kFloat32 ? 16 : 48; 
 int64_t MostPairRows() { return HasAmxMatmul() ? 16 : 48; }
 constexpr int64_t kTile = 512;  // weight rows that are widened at a time
 
-/// Calls f with a null pointer of the element type of a weight.
-template <typename F>
-void WithWeight(DType dtype, F&& f) {
-  if (dtype == DType::kInt8) {
-    f(static_cast<int8_t*>(nullptr));
-  } else {
-    WithElement(dtype, f);
-  }
-}
-
 dnnl::memory::data_type DataType(DType dtype) {
   return dtype == DType::kFloat32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
@@ -59,10 +49,10 @@ const float* AsFloat32(const Tensor& tensor, Scratch& scratch) {
 }
 
 /// Finishes float32 sums [T, count] (sums_stride between rows) of outputs [first, first + count): times the
-/// scales of an int8 weight, plus the bias, rounded into out [T, N] (which may be where the sums are).
+/// scales of a quantized weight, plus the bias, rounded into out [T, N] (which may be where the sums are).
 void Finish(float* sums, int64_t sums_stride, const Tensor& weight, const float* bias, const Tensor& out,
             int64_t first, int64_t count) {
-  const float* scales = weight.dtype == DType::kInt8 ? weight.scales() + first : nullptr;
+  const float* scales = IsQuantized(weight.dtype) ? weight.scales() + first : nullptr;
   ParallelFor(out.rows(), out.rows() * count, [&](int64_t row, int) {
     float* from = sums + row * sums_stride;
     if (scales != nullptr) MulRow(scales, from, count);
@@ -91,7 +81,8 @@ Matmul::~Matmul() = default;
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
-  if (bfloat16 && HasPairRows() && x.rows() <= MostPairRows()) return Pairs(x, weight, bias, out, arena);
+  const bool pairs = bfloat16 && weight.dtype != DType::kFloat8 && HasPairRows();
+  if (pairs && x.rows() <= MostPairRows()) return Pairs(x, weight, bias, out, arena);
   if (x.cols() == 0 || x.rows() <= MostFewRows(weight.dtype)) return FewRows(x, weight, bias, out, arena);
   const bool float32 = x.dtype == DType::kFloat32 && out.dtype == DType::kFloat32;
   if (bfloat16 ? weight.dtype == DType::kBFloat16 : float32 && weight.dtype == DType::kFloat32) {
@@ -143,7 +134,7 @@ void Matmul::Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, co
     const BFloat16* const from = copied ? copy : x.as<BFloat16>();
     float* const to = begin == 0 ? sums : more;
     WithWeight(weight.dtype, [&]<typename W>(W*) {
-      if constexpr (!std::is_same_v<W, float>) {
+      if constexpr (std::is_same_v<W, BFloat16> || std::is_same_v<W, int8_t>) {
         ParallelFor((n + kBlock - 1) / kBlock, n * length, [&](int64_t block, int) {
           const int64_t first = block * kBlock;
           PairRows(from, rows, length, weight.row<W>(first) + begin, k, std::min(kBlock, n - first),
@@ -238,7 +229,7 @@ void Matmul::Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, co
     const int64_t count = std::min(kTile, n - first);
     F* factors = stored ? weight.row<F>(first) : tile;
     WithWeight(weight.dtype, [&]<typename W>(W*) {
-      if constexpr (std::is_same_v<W, int8_t> || (kFloat && std::is_same_v<W, BFloat16>)) {
+      if constexpr (sizeof(W) == 1 || (kFloat && std::is_same_v<W, BFloat16>)) {
         ParallelFor(count, count * k,
                     [&](int64_t r, int) { Widen(weight.row<W>(first + r), factors + r * k, k); });
       }

@@ -22,7 +22,7 @@ class Matmul {
   ~Matmul();
 
   /// out [T, N] = x [T, K] * weight [N, K]^T + bias [N] (null: none); x, bias and out float32 or
-  /// bfloat16, weight also int8. The sum
+  /// bfloat16, weight also int8 or float8, for which devices are meant and nothing is tuned here. The sum
   /// is float32 and rounded once.
   void Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
 
@@ -38,7 +38,7 @@ class Matmul {
   void FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
-  /// Widens the weight a tile at a time to F: any weight to float, an int8 one also to BFloat16.
+  /// Widens the weight a tile at a time to F: any weight to float, a quantized one also to BFloat16.
   template <typename F>
   void Tiled(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   Product& Find(const Shape& shape);

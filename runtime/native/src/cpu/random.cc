@@ -6,20 +6,17 @@ namespace internvl {
 
 void CpuBackend::FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) {
   const int64_t width = x.cols();
-  if (x.dtype == DType::kInt8) {
+  WithWeight(x.dtype, [&]<typename T>(T*) {
     ParallelFor(x.rows(), x.elements(), [&](int64_t r, int) {
-      for (int64_t i = 0; i < width; ++i) {
-        x.row<int8_t>(r)[i] = SeededWeight(seed, static_cast<uint64_t>(r * width + i));
-      }
-      x.scales()[r] = spread / 127.0f;
-    });
-    return;
-  }
-  WithElement(x.dtype, [&]<typename T>(T*) {
-    ParallelFor(x.rows(), x.elements(), [&](int64_t r, int) {
-      for (int64_t i = 0; i < width; ++i) {
-        x.row<T>(r)[i] =
-            FromFloat<T>(mean + spread * SeededUniform(seed, static_cast<uint64_t>(r * width + i)));
+      T* const row = x.row<T>(r);
+      const auto first = static_cast<uint64_t>(r * width);
+      if constexpr (sizeof(T) == 1) {
+        for (int64_t i = 0; i < width; ++i) SeededWeight(seed, first + static_cast<uint64_t>(i), row[i]);
+        x.scales()[r] = SeededScale(spread, T{});
+      } else {
+        for (int64_t i = 0; i < width; ++i) {
+          row[i] = FromFloat<T>(mean + spread * SeededUniform(seed, first + static_cast<uint64_t>(i)));
+        }
       }
     });
   });

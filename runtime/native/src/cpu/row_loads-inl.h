@@ -1,4 +1,4 @@
-// Loads of float32 and bfloat16 rows as float32 vectors, for every instruction set that row math is compiled
+// Loads of rows as float32 vectors, for every instruction set that row math is compiled
 // for.
 
 // An include guard per target, as Highway's foreach_target asks for.
@@ -33,9 +33,19 @@ HWY_INLINE V LoadAt(D d, const int8_t* p) {
   const hn::Rebind<int8_t, D> di8;
   return hn::ConvertTo(d, hn::PromoteTo(di32, hn::LoadU(di8, p)));
 }
+// Exponent and fraction at the places of a float's stand for the number times 2^(7 - 127). A NaN becomes 480.
+HWY_INLINE V LoadAt(D d, const Float8* p) {
+  const hn::RebindToUnsigned<D> du32;
+  const hn::Rebind<uint8_t, D> du8;
+  const auto codes = hn::PromoteTo(du32, hn::LoadU(du8, reinterpret_cast<const uint8_t*>(p)));
+  const auto sign = hn::And(hn::ShiftLeft<24>(codes), hn::Set(du32, 0x80000000u));
+  const auto magnitude = hn::ShiftLeft<20>(hn::And(codes, hn::Set(du32, 0x7fu)));
+  return hn::Mul(hn::BitCast(d, hn::Or(sign, magnitude)), hn::Set(d, 0x1p120f));
+}
 HWY_INLINE float LoadOne(const float* p) { return *p; }
 HWY_INLINE float LoadOne(const BFloat16* p) { return ToFloat(*p); }
 HWY_INLINE float LoadOne(const int8_t* p) { return *p; }
+HWY_INLINE float LoadOne(const Float8* p) { return ToFloat(*p); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace internvl

@@ -151,6 +151,11 @@ void DotRowsInt8(const float* x, int64_t rows, int64_t k, const int8_t* w, int64
   DotRowsOf(x, rows, k, w, w_stride, weights, out, out_stride);
 }
 
+void DotRowsFloat8(const float* x, int64_t rows, int64_t k, const Float8* w, int64_t w_stride,
+                   int64_t weights, float* out, int64_t out_stride) {
+  DotRowsOf(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+
 // out [kRows, width] += p [kRows, count] * v [count, width]; a strip of the outputs stays in registers.
 template <int kRows, typename X>
 HWY_INLINE void MixStrip(const float* p, int64_t p_stride, const X* v, int64_t v_stride, int64_t count,
@@ -214,6 +219,7 @@ namespace internvl {
 HWY_EXPORT(DotRowsF32);
 HWY_EXPORT(DotRowsBf16);
 HWY_EXPORT(DotRowsInt8);
+HWY_EXPORT(DotRowsFloat8);
 HWY_EXPORT(MixRowsF32);
 HWY_EXPORT(MixRowsBf16);
 
@@ -228,6 +234,10 @@ void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* w, int64_t
 void DotRows(const float* x, int64_t rows, int64_t k, const int8_t* w, int64_t w_stride, int64_t weights,
              float* out, int64_t out_stride) {
   HWY_DYNAMIC_DISPATCH(DotRowsInt8)(x, rows, k, w, w_stride, weights, out, out_stride);
+}
+void DotRows(const float* x, int64_t rows, int64_t k, const Float8* w, int64_t w_stride, int64_t weights,
+             float* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(DotRowsFloat8)(x, rows, k, w, w_stride, weights, out, out_stride);
 }
 void MixRows(const float* p, int64_t rows, int64_t p_stride, const float* v, int64_t v_stride, int64_t count,
              int64_t width, float* out) {

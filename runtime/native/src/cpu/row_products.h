@@ -20,6 +20,8 @@ void DotRows(const float* x, int64_t rows, int64_t k, const BFloat16* w, int64_t
              float* out, int64_t out_stride);
 void DotRows(const float* x, int64_t rows, int64_t k, const int8_t* w, int64_t w_stride, int64_t weights,
              float* out, int64_t out_stride);
+void DotRows(const float* x, int64_t rows, int64_t k, const Float8* w, int64_t w_stride, int64_t weights,
+             float* out, int64_t out_stride);
 /// out [rows, width] += p [rows, count] (stride p_stride) times v [count, width] (stride v_stride). For few
 /// rows.
 void MixRows(const float* p, int64_t rows, int64_t p_stride, const float* v, int64_t v_stride, int64_t count,

@@ -53,12 +53,16 @@ static_assert(sizeof(Candidate) == sizeof(cublasLtMatmulHeuristicResult_t) &&
               offsetof(Candidate, status) == offsetof(cublasLtMatmulHeuristicResult_t, state) &&
               sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t));
 static_assert(int(Status::kNotSupported) == CUBLAS_STATUS_NOT_SUPPORTED &&
-              int(Type::kFloat32) == CUDA_R_32F && int(Type::kBFloat16) == CUDA_R_16BF &&
-              int(Compute::kFloat32) == CUBLAS_COMPUTE_32F && kTransposed == CUBLAS_OP_T);
+              int(Status::kInvalidValue) == CUBLAS_STATUS_INVALID_VALUE &&
+              int(Type::kFloat8) == CUDA_R_8F_E4M3 && int(Type::kFloat32) == CUDA_R_32F &&
+              int(Type::kBFloat16) == CUDA_R_16BF && int(Compute::kFloat32) == CUBLAS_COMPUTE_32F &&
+              kTransposed == CUBLAS_OP_T);
 static_assert(int(OperationAttribute::kTransposeA) == CUBLASLT_MATMUL_DESC_TRANSA &&
               int(OperationAttribute::kEpilogue) == CUBLASLT_MATMUL_DESC_EPILOGUE &&
               int(OperationAttribute::kBiasPointer) == CUBLASLT_MATMUL_DESC_BIAS_POINTER &&
               int(OperationAttribute::kBiasType) == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE &&
+              int(OperationAttribute::kScalePointerA) == CUBLASLT_MATMUL_DESC_A_SCALE_POINTER &&
+              int(OperationAttribute::kScalePointerB) == CUBLASLT_MATMUL_DESC_B_SCALE_POINTER &&
               int(LayoutAttribute::kCols) == CUBLASLT_MATRIX_LAYOUT_COLS &&
               kDefaultEpilogue == CUBLASLT_EPILOGUE_DEFAULT && kBiasEpilogue == CUBLASLT_EPILOGUE_BIAS);
 static_assert(int(PreferenceAttribute::kMaxWorkspaceBytes) == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES &&
@@ -68,6 +72,11 @@ static_assert(int(PreferenceAttribute::kMaxWorkspaceBytes) == CUBLASLT_MATMUL_PR
               int(PreferenceAttribute::kMinAlignmentC) == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
               int(PreferenceAttribute::kMinAlignmentD) == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES &&
               kReduceInComputeType == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+#if CUBLAS_VERSION >= 120900
+static_assert(int(OperationAttribute::kScaleModeA) == CUBLASLT_MATMUL_DESC_A_SCALE_MODE &&
+              int(OperationAttribute::kScaleModeB) == CUBLASLT_MATMUL_DESC_B_SCALE_MODE &&
+              kOuterVector == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+#endif
 
 }  // namespace internvl::cuda::lt
 #endif

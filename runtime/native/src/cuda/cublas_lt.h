@@ -15,11 +15,20 @@ using Operation = struct OperationContents*;  // cublasLtMatmulDesc_t
 using Layout = struct LayoutContents*;        // cublasLtMatrixLayout_t
 using Preference = struct PreferenceContents*;
 
-enum class Status : int { kSuccess = 0, kNotSupported = 15 };
-enum class Type : int { kFloat32 = 0, kBFloat16 = 14 };  // cudaDataType_t
-enum class Compute : int { kFloat32 = 68 };              // cublasComputeType_t; no TF32
+enum class Status : int { kSuccess = 0, kInvalidValue = 7, kNotSupported = 15 };
+enum class Type : int { kFloat32 = 0, kBFloat16 = 14, kFloat8 = 28 };  // cudaDataType_t
+enum class Compute : int { kFloat32 = 68 };                            // cublasComputeType_t; no TF32
 
-enum class OperationAttribute : int { kTransposeA = 3, kEpilogue = 7, kBiasPointer = 8, kBiasType = 26 };
+enum class OperationAttribute : int {
+  kTransposeA = 3,
+  kEpilogue = 7,
+  kBiasPointer = 8,
+  kScalePointerA = 17,
+  kScalePointerB = 18,
+  kBiasType = 26,
+  kScaleModeA = 31,  // from 12.8 on
+  kScaleModeB = 32
+};
 enum class LayoutAttribute : int { kCols = 3 };
 enum class PreferenceAttribute : int {
   kMaxWorkspaceBytes = 1,
@@ -32,6 +41,7 @@ enum class PreferenceAttribute : int {
 
 constexpr int32_t kTransposed = 1;  // cublasOperation_t
 constexpr uint32_t kDefaultEpilogue = 1, kBiasEpilogue = 4;
+constexpr int32_t kOuterVector = 3;           // cublasLtMatmulMatrixScale_t, from 12.9 on
 constexpr uint32_t kReduceInComputeType = 2;  // partial sums of a split K are added as float32
 
 struct Algorithm {

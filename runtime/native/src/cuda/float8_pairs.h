@@ -32,10 +32,9 @@ __device__ inline uint32_t TimesTwoTo120(uint32_t pair) {
 #endif
 }
 
-/// Two e4m3, the lower bytes of `pair`, as two bfloat16, in their order. Exact.
-__device__ inline uint32_t Bf16OfFloat8(uint32_t pair) {
+/// Two e4m3, the lower bytes of `pair`, as float32, the lower one first. Exact, as what follows.
+__device__ inline void WidenFloat8(uint32_t pair, float* to) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-  uint32_t low, high;
   asm("{\n"
       ".reg .b32 halves;\n"
       ".reg .f16 first, second;\n"
@@ -44,17 +43,27 @@ __device__ inline uint32_t Bf16OfFloat8(uint32_t pair) {
       "cvt.f32.f16 %0, first;\n"
       "cvt.f32.f16 %1, second;\n"
       "}\n"
-      : "=r"(low), "=r"(high)
+      : "=f"(to[0]), "=f"(to[1])
       : "h"(static_cast<uint16_t>(pair)));
-  return __byte_perm(low, high, 0x7632);  // their lower halves are zero
 #else
   // Exponent and fraction at the places of bfloat16's stand for the number times 2^(7 - 127), subnormal ones
   // included.
   const uint32_t bytes = __byte_perm(pair, 0, 0x1404);
   const uint32_t magnitude = (bytes >> 4) & 0x07f007f0u;
   const uint32_t nan = (magnitude + 0x00100010u) & 0x08000800u;
-  return TimesTwoTo120((magnitude | (bytes & 0x80008000u)) + 15u * nan);  // a NaN's exponent becomes 255
+  // A NaN's exponent becomes 255.
+  const uint32_t wide = TimesTwoTo120((magnitude | (bytes & 0x80008000u)) + 15u * nan);
+  to[0] = FromBits(wide);
+  to[1] = __uint_as_float(wide & 0xffff0000u);
 #endif
+}
+
+/// Two e4m3, the lower bytes of `pair`, as two bfloat16, in their order.
+__device__ inline uint32_t Bf16OfFloat8(uint32_t pair) {
+  float wide[2];
+  WidenFloat8(pair, wide);
+  // Their lower halves are zero.
+  return __byte_perm(__float_as_uint(wide[0]), __float_as_uint(wide[1]), 0x7632);
 }
 
 /// Four e4m3 as two pairs of bfloat16.

@@ -56,6 +56,27 @@ struct LtProducts::Plan {
             "columns of the product");
   }
 
+  template <typename T>
+  lt::Status Set(lt::OperationAttribute attribute, const T& value) const {
+    return library.MatmulDescSetAttribute(operation, attribute, &value, sizeof(value));
+  }
+
+  void SetAddresses(const Product& product) {
+    using enum lt::OperationAttribute;
+    if (product.bias != nullptr) CheckLt(Set(kBiasPointer, product.bias), "address of the bias");
+    if (product.x_scales != nullptr) {
+      CheckLt(Set(kScalePointerA, product.weight_scales), "address of the weight's scales");
+      CheckLt(Set(kScalePointerB, product.x_scales), "address of the scales of x");
+    }
+  }
+
+  /// False where the library is too old.
+  bool ScaleByVectors() {
+    using enum lt::OperationAttribute;
+    return Set(kScaleModeA, lt::kOuterVector) == lt::Status::kSuccess &&
+           Set(kScaleModeB, lt::kOuterVector) == lt::Status::kSuccess;
+  }
+
   const lt::Library& library;
   lt::Operation operation = nullptr;
   lt::Layout weight = nullptr, x = nullptr, out = nullptr;
@@ -82,27 +103,27 @@ bool LtProducts::Run(const Product& product) {
               .factors = product.factors,
               .result = product.result,
               .biased = product.bias != nullptr,
+              .scaled = product.x_scales != nullptr,
               .alignment = Alignment({product.x, product.weight, product.out, product.bias})};
   // Once more for the exact number of rows, where the algorithm of the range does not take it.
   for (const int64_t t : {shape.t, product.t}) {
     shape.t = t;
-    Plan& plan = Find(shape);
+    Plan& plan = Find(shape, product);
+    if (!plan.found && shape.scaled) break;  // whether scales are taken does not depend on the rows
     if (!plan.found) continue;
-    if (shape.biased) {
-      CheckLt(library_.MatmulDescSetAttribute(plan.operation, lt::OperationAttribute::kBiasPointer,
-                                              &product.bias, sizeof(product.bias)),
-              "address of the bias");
-    }
+    plan.SetAddresses(product);
     plan.SetRows(product.t);
     if (flush_.data() != nullptr && !plan.measured) ChooseByTime(shape, plan, product);
     const lt::Status status = Multiply(product, plan, plan.algorithm);
     if (status == lt::Status::kSuccess) return true;
+    // Some versions say so of scales that they do not take.
+    if (shape.scaled && status == lt::Status::kInvalidValue) continue;
     if (status != lt::Status::kNotSupported) CheckLt(status, "cublasLtMatmul");
   }
   return false;
 }
 
-LtProducts::Plan& LtProducts::Find(const Shape& shape) {
+LtProducts::Plan& LtProducts::Find(const Shape& shape, const Product& product) {
   const auto known = by_shape_.find(shape);
   if (known != by_shape_.end()) {
     plans_.splice(plans_.begin(), plans_, known->second);
@@ -112,19 +133,18 @@ LtProducts::Plan& LtProducts::Find(const Shape& shape) {
   const auto rows = static_cast<uint64_t>(shape.t), columns = static_cast<uint64_t>(shape.n),
              depth = static_cast<uint64_t>(shape.k);
   CheckLt(library_.MatmulDescCreate(&plan->operation, lt::Compute::kFloat32, lt::Type::kFloat32), "product");
-  const auto set = [&](lt::OperationAttribute attribute, const auto& value) {
-    CheckLt(library_.MatmulDescSetAttribute(plan->operation, attribute, &value, sizeof(value)),
-            "product's options");
-  };
-  set(lt::OperationAttribute::kTransposeA, lt::kTransposed);
+  using enum lt::OperationAttribute;
+  CheckLt(plan->Set(kTransposeA, lt::kTransposed), "product's layout");
   if (shape.biased) {
-    set(lt::OperationAttribute::kEpilogue, lt::kBiasEpilogue);
-    set(lt::OperationAttribute::kBiasType, shape.result);
+    CheckLt(plan->Set(kEpilogue, lt::kBiasEpilogue), "product's bias");
+    CheckLt(plan->Set(kBiasType, shape.result), "product's bias");
   }
+  const bool takes = !shape.scaled || plan->ScaleByVectors();
+  plan->SetAddresses(product);  // without those of scales nothing is proposed
   CheckLt(library_.MatrixLayoutCreate(&plan->weight, shape.factors, depth, columns, shape.k), "weight");
   CheckLt(library_.MatrixLayoutCreate(&plan->x, shape.factors, depth, rows, shape.k), "x");
   CheckLt(library_.MatrixLayoutCreate(&plan->out, shape.result, columns, rows, shape.out_stride), "out");
-  if (const auto candidates = Candidates(shape, *plan, 1); !candidates.empty()) {
+  if (const auto candidates = Candidates(shape, *plan, 1); takes && !candidates.empty()) {
     plan->found = true;
     plan->algorithm = candidates[0].algorithm;
   }

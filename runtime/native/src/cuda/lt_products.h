@@ -22,6 +22,9 @@ class LtProducts {
     int64_t out_stride;  // elements from one row of out to the next
     int64_t t, n, k;
     lt::Type factors, result;
+    // Of factors in float8, both or neither: what each column of out is multiplied by, and each row.
+    const float* weight_scales = nullptr;
+    const float* x_scales = nullptr;
   };
 
   /// Throws DeviceError where cuBLASLt is missing. Everything it needs is allocated here.
@@ -39,14 +42,14 @@ class LtProducts {
   struct Shape {
     int64_t t, n, k, out_stride;  // t: the most rows that it stands for
     lt::Type factors, result;
-    bool biased;
+    bool biased, scaled;
     uint32_t alignment;
     auto operator<=>(const Shape&) const = default;
   };
   struct Plan;
   using Plans = std::list<std::pair<Shape, std::unique_ptr<Plan>>>;
 
-  Plan& Find(const Shape& shape);
+  Plan& Find(const Shape& shape, const Product& product);
   std::vector<lt::Candidate> Candidates(const Shape& shape, const Plan& plan, int most) const;
   void ChooseByTime(const Shape& shape, Plan& plan, const Product& product);
   lt::Status Multiply(const Product& product, const Plan& plan, const lt::Algorithm& algorithm) const;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "matmul.h"
+#include "quantize_rows.h"
 #include "row_products.h"
 #include "weight_tiles.h"
 
@@ -12,6 +13,18 @@ constexpr int64_t kMostRows = 8;
 /// Weight rows that are widened at a time: enough of them to keep a large device busy, and no more, since
 /// what was widened last is still in its cache when it is multiplied.
 constexpr int64_t kTile = 2048;
+
+/// float32 sums of e4m3 that are kept at a time, in whole kSumsTile outputs.
+constexpr int64_t kMostSums = int64_t{8} << 20;
+constexpr int64_t kSumsTile = 256;
+
+bool HasFloat8() {
+  int device, major, minor;
+  Check(cudaGetDevice(&device), "cudaGetDevice");
+  Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "compute capability");
+  Check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "compute capability");
+  return 10 * major + minor >= 89;
+}
 
 lt::Type TypeOf(DType dtype) { return dtype == DType::kFloat32 ? lt::Type::kFloat32 : lt::Type::kBFloat16; }
 
@@ -29,13 +42,61 @@ const void* As(DType dtype, const Tensor& tensor, Scratch& scratch, cudaStream_t
 
 }  // namespace
 
+Matmul::Matmul(cudaStream_t stream, MemorySource& memory)
+    : stream_(stream), has_float8_(HasFloat8()), products_(stream, memory) {}
+
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   if (x.rows() > 1 && x.rows() <= kMostTensorRows && HasTensorRowProducts(x, weight)) {
     return TensorRowProducts(x, weight, SumsOut::Of(weight, bias, out), stream_);
   }
+  if (x.rows() > kMostTensorRows && has_float8_ && weight.dtype == DType::kFloat8 && HasQuantizeRows(x) &&
+      Float8Rows(x, weight, bias, out, arena)) {
+    return;
+  }
   if (x.rows() > kMostRows && x.cols() > 0 && ManyRows(x, weight, bias, out, arena)) return;
   RowProducts(x, weight, SumsOut::Of(weight, bias, out), stream_);
+}
+
+/// One product with the scales of both factors inside; where cuBLASLt does not take them so, or there is a
+/// bias, which it would add as bfloat16, products without, and the rest after each.
+bool Matmul::Float8Rows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                        Arena& arena) {
+  Scratch scratch(arena);
+  const int64_t rows = x.rows(), n = weight.rows(), k = x.cols();
+  auto* const codes = scratch.Get<Float8>(rows * k);
+  float* const scales = scratch.Get<float>(rows);
+  QuantizeRows(x, codes, scales, stream_);
+  LtProducts::Product product{.x = codes,
+                              .weight = weight.data,
+                              .bias = nullptr,
+                              .out = out.data,
+                              .out_stride = n,
+                              .t = rows,
+                              .n = n,
+                              .k = k,
+                              .factors = lt::Type::kFloat8,
+                              .result = TypeOf(out.dtype),
+                              .weight_scales = weight.scales(),
+                              .x_scales = scales};
+  if (bias == nullptr && products_.Run(product)) return true;
+
+  product.weight_scales = product.x_scales = nullptr;
+  product.result = lt::Type::kFloat32;
+  SumsOut finish = SumsOut::Of(weight, bias, out);
+  finish.row_scales = scales;
+  const bool apart = out.dtype != DType::kFloat32;  // sums need a place of their own
+  const int64_t most = apart ? std::min(n, std::max(kSumsTile, kMostSums / rows / kSumsTile * kSumsTile)) : n;
+  float* const sums = apart ? scratch.Get<float>(rows * most) : out.as<float>();
+  product.out = sums;
+  product.out_stride = most;
+  for (int64_t first = 0; first < n; first += most) {
+    product.n = std::min(most, n - first);
+    product.weight = weight.row<Float8>(first);
+    if (!products_.Run(product)) return false;
+    StoreSums(sums, most, rows, product.n, finish.From(first), stream_);
+  }
+  return true;
 }
 
 bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
@@ -49,7 +110,7 @@ bool Matmul::ManyRows(const Tensor& x, const Tensor& weight, const Tensor* bias,
 
   // cuBLASLt rounds its sums, the bias included, where it has neither scales nor a bias finer than its
   // result.
-  const bool rounds = weight.dtype != DType::kInt8 &&
+  const bool rounds = !IsQuantized(weight.dtype) &&
                       (bias == nullptr || bias->dtype == DType::kBFloat16 || out.dtype == DType::kFloat32) &&
                       (tensor_cores || out.dtype == DType::kFloat32);
   const SumsOut finish = SumsOut::Of(weight, bias, out);

@@ -23,15 +23,15 @@ __global__ void __launch_bounds__(RowGrid::kThreads)
 }
 
 /// Four weights a thread, where rows are made of fours. The first thread of a row writes its scale.
-template <int N>
+template <typename Q, int N>
 __global__ void __launch_bounds__(RowGrid::kThreads)
-    FillWeightsKernel(int8_t* x, int64_t width, uint64_t seed, float scale, float* scales) {
+    FillWeightsKernel(Q* x, int64_t width, uint64_t seed, float scale, float* scales) {
   const int64_t i = PackOfRow() * N, first = blockIdx.x * width + i;
   if (i == 0) scales[blockIdx.x] = scale;
   if (i >= width) return;
-  int8_t values[N];
+  Q values[N];
 #pragma unroll
-  for (int j = 0; j < N; ++j) values[j] = SeededWeight(seed, static_cast<uint64_t>(first + j));
+  for (int j = 0; j < N; ++j) SeededWeight(seed, static_cast<uint64_t>(first + j), values[j]);
   if constexpr (N == 4) {
     uint32_t bits;
     std::memcpy(&bits, values, sizeof(bits));
@@ -41,18 +41,21 @@ __global__ void __launch_bounds__(RowGrid::kThreads)
   }
 }
 
+template <typename Q>
+void FillWeights(const Tensor& x, uint64_t seed, float spread, cudaStream_t stream) {
+  const bool fours = x.cols() % 4 == 0;
+  const RowGrid threads(x.rows(), fours ? x.cols() / 4 : x.cols());
+  if (threads.empty) return;
+  Launch(fours ? FillWeightsKernel<Q, 4> : FillWeightsKernel<Q, 1>, threads.grid, threads.block, 0, stream,
+         x.as<Q>(), x.cols(), seed, SeededScale(spread, Q{}), x.scales());
+}
+
 }  // namespace
 
 void CudaBackend::FillRandom(const Tensor& x, uint64_t seed, float mean, float spread) {
   const int64_t width = x.cols();
-  if (x.dtype == DType::kInt8) {
-    const bool fours = width % 4 == 0;
-    const RowGrid threads(x.rows(), fours ? width / 4 : width);
-    if (threads.empty) return;
-    Launch(fours ? FillWeightsKernel<4> : FillWeightsKernel<1>, threads.grid, threads.block, 0, stream_,
-           x.as<int8_t>(), width, seed, spread / 127.0f, x.scales());
-    return;
-  }
+  if (x.dtype == DType::kInt8) return FillWeights<int8_t>(x, seed, spread, stream_);
+  if (x.dtype == DType::kFloat8) return FillWeights<Float8>(x, seed, spread, stream_);
   WithElement(x.dtype, [&]<typename T>(T*) {
     WithPacks(width, [&]<int N>(std::integral_constant<int, N>) {
       const RowGrid threads(x.rows(), width / N);

@@ -125,11 +125,7 @@ void Run(const Tensor& x, const Tensor& weight, SumsOut out, cudaStream_t stream
 
 void RowProducts(const Tensor& x, const Tensor& weight, const SumsOut& out, cudaStream_t stream) {
   WithElement(x.dtype, [&]<typename X>(X*) {
-    if (weight.dtype == DType::kInt8) {
-      Run<X, int8_t>(x, weight, out, stream);
-    } else {
-      WithElement(weight.dtype, [&]<typename W>(W*) { Run<X, W>(x, weight, out, stream); });
-    }
+    WithWeight(weight.dtype, [&]<typename W>(W*) { Run<X, W>(x, weight, out, stream); });
   });
 }
 

@@ -13,7 +13,7 @@ void RowProducts(const Tensor& x, const Tensor& weight, const SumsOut& out, cuda
 /// The most rows for which TensorRowProducts is meant.
 constexpr int64_t kMostTensorRows = 16;
 
-/// Whether TensorRowProducts takes them: x bfloat16, the weight bfloat16 or int8, whole vectors.
+/// Whether TensorRowProducts takes them: x bfloat16, the weight bfloat16, int8 or float8, whole vectors.
 bool HasTensorRowProducts(const Tensor& x, const Tensor& weight);
 
 /// The same on the tensor cores, for 2 to kMostTensorRows rows: the weight is read once for all.

@@ -1,4 +1,4 @@
-// Where float32 sums of a product go: times the scales of an int8 weight, plus the bias, rounded once.
+// Where float32 sums of a product go: times the scales of its factors, plus the bias, rounded once.
 #pragma once
 
 #include "packs.h"
@@ -11,12 +11,13 @@ struct SumsOut {
   const float* scales;  // of the columns; null: 1
   Parameters bias;      // of the columns; null: 0
   bool bfloat16_out;
+  const float* row_scales = nullptr;  // null: 1
 
   /// Of out [T, N] = ... + bias [N]; scales are those of weight [N, K].
   static SumsOut Of(const Tensor& weight, const Tensor* bias, const Tensor& out) {
     return {.out = out.data,
             .stride = out.cols(),
-            .scales = weight.dtype == DType::kInt8 ? weight.scales() : nullptr,
+            .scales = IsQuantized(weight.dtype) ? weight.scales() : nullptr,
             .bias = Parameters(bias),
             .bfloat16_out = out.dtype == DType::kBFloat16};
   }
@@ -37,10 +38,12 @@ struct SumsOut {
   SumsOut Below(int64_t first) const {
     SumsOut rest = *this;
     rest.out = static_cast<char*>(out) + first * stride * (bfloat16_out ? 2 : 4);
+    if (row_scales != nullptr) rest.row_scales = row_scales + first;
     return rest;
   }
 
   __device__ void Store(int64_t row, int64_t column, float sum) const {
+    if (row_scales != nullptr) sum *= row_scales[row];
     if (scales != nullptr) sum *= scales[column];
     if (bias.data != nullptr) {
       float shift[1];

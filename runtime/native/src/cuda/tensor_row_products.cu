@@ -17,12 +17,13 @@ constexpr int kWarps = 8;
 __device__ inline void Pairs(uint4 vector, uint32_t (&pairs)[4], const BFloat16*) {
   pairs[0] = vector.x, pairs[1] = vector.y, pairs[2] = vector.z, pairs[3] = vector.w;
 }
-__device__ inline void Pairs(uint4 vector, uint32_t (&pairs)[8], const int8_t*) {
+template <typename Q>
+__device__ inline void Pairs(uint4 vector, uint32_t (&pairs)[8], const Q* type) {
   float wide[16];
-  WidenVector(vector, wide, static_cast<const int8_t*>(nullptr));
+  WidenVector(vector, wide, type);
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    // Whole numbers up to 128 have nothing below their upper halves.
+    // Neither whole numbers up to 128 nor e4m3 have anything below their upper halves.
     pairs[i] = __byte_perm(__float_as_uint(wide[2 * i]), __float_as_uint(wide[2 * i + 1]), 0x7632);
   }
 }
@@ -148,12 +149,13 @@ void Run(const Tensor& x, const Tensor& weight, const SumsOut& out, cudaStream_t
 
 bool HasTensorRowProducts(const Tensor& x, const Tensor& weight) {
   if (x.dtype != DType::kBFloat16 || x.cols() == 0) return false;
-  if (weight.dtype == DType::kInt8) return x.cols() % kStep<int8_t> == 0;
+  if (IsQuantized(weight.dtype)) return x.cols() % kStep<int8_t> == 0;
   return weight.dtype == DType::kBFloat16 && x.cols() % kStep<BFloat16> == 0;
 }
 
 void TensorRowProducts(const Tensor& x, const Tensor& weight, const SumsOut& out, cudaStream_t stream) {
   if (weight.dtype == DType::kInt8) return Run<int8_t>(x, weight, out, stream);
+  if (weight.dtype == DType::kFloat8) return Run<Float8>(x, weight, out, stream);
   Run<BFloat16>(x, weight, out, stream);
 }
 

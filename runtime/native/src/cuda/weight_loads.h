@@ -1,6 +1,7 @@
 // How products of few rows read weights: 16 bytes at a time, each once.
 #pragma once
 
+#include "float8_pairs.h"
 #include "packs.h"
 
 namespace internvl::cuda {
@@ -8,6 +9,7 @@ namespace internvl::cuda {
 __device__ inline float Widen(float value) { return value; }
 __device__ inline float Widen(BFloat16 value) { return FromBits(value.bits); }
 __device__ inline float Widen(int8_t value) { return value; }
+__device__ inline float Widen(Float8 value) { return ToFloat(value); }
 
 /// 16 bytes, aligned, that are not read again soon: they leave what is (x, the cache of keys and values)
 /// where it is.
@@ -47,6 +49,15 @@ __device__ inline void WidenVector(uint4 vector, float (&to)[8], const BFloat16*
 __device__ inline void WidenVector(uint4 vector, float (&to)[16], const int8_t*) {
   WidenBytes(vector.x, to), WidenBytes(vector.y, to + 4), WidenBytes(vector.z, to + 8),
       WidenBytes(vector.w, to + 12);
+}
+
+__device__ inline void WidenVector(uint4 vector, float (&to)[16], const Float8*) {
+  const uint32_t fours[4] = {vector.x, vector.y, vector.z, vector.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    WidenFloat8(fours[i], to + 4 * i);
+    WidenFloat8(fours[i] >> 16, to + 4 * i + 2);
+  }
 }
 
 }  // namespace internvl::cuda

@@ -58,9 +58,12 @@ __global__ void __launch_bounds__(kThreads)
 
 void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count,
                  cudaStream_t stream) {
-  if (to_type == DType::kBFloat16) return LaunchWiden<int8_t, BFloat16>(from, to, count, stream);
-  if (from_type == DType::kInt8) return LaunchWiden<int8_t, float>(from, to, count, stream);
-  LaunchWiden<BFloat16, float>(from, to, count, stream);
+  WithWeight(from_type, [&]<typename From>(From*) {
+    if constexpr (sizeof(From) == 1) {
+      if (to_type == DType::kBFloat16) return LaunchWiden<From, BFloat16>(from, to, count, stream);
+    }
+    LaunchWiden<From, float>(from, to, count, stream);
+  });
 }
 
 void StoreSums(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const SumsOut& out,

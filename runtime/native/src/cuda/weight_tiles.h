@@ -6,8 +6,8 @@
 
 namespace internvl::cuda {
 
-/// Values as they are in another type: bfloat16 or int8 (without its scales) to float32, int8 to
-/// bfloat16. No value is rounded.
+/// Values as they are in another type: bfloat16, int8 or float8 (without their scales) to float32, int8 or
+/// float8 to bfloat16. No value is rounded.
 void WidenValues(const void* from, DType from_type, void* to, DType to_type, int64_t count,
                  cudaStream_t stream);
 

@@ -13,13 +13,15 @@ constexpr int64_t kMaxBytes = int64_t{1} << 42;
 }  // namespace
 
 Napi::Value Allocate(const Call& call) {
-  const DType dtype =
-      call.Type(0, "dtype", {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8, DType::kInt8});
+  const DType dtype = call.Type(
+      0, "dtype",
+      {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUint8, DType::kInt8, DType::kFloat8});
   const Napi::Array list = call.List(1, "shape");
   const uint32_t dims = list.Length();
   if (dims < 1 || dims > kMaxDims)
     call.FailRange("shape must have 1 to 4 dimensions, not " + std::to_string(dims));
-  if (dtype == DType::kInt8 && dims != 2) call.FailRange("an int8 tensor must be a matrix");
+  if (IsQuantized(dtype) && dims != 2)
+    call.FailRange("a tensor of " + std::string(DTypeName(dtype)) + " must be a matrix");
   std::array<int64_t, kMaxDims> shape{};
   int64_t bytes = ElementBytes(dtype);
   for (uint32_t d = 0; d < dims; ++d) {
@@ -102,7 +104,7 @@ Napi::Value Write(const Call& call) {
 Napi::Value FillRandom(const Call& call) {
   const Tensor tensor = call.Any(0, "tensor");
   if (tensor.dtype == DType::kInt32 || tensor.dtype == DType::kUint8) {
-    call.FailType("tensor must be float32, bfloat16 or int8, not " + Describe(tensor));
+    call.FailType("tensor must be float32, bfloat16, int8 or float8, not " + Describe(tensor));
   }
   const int64_t seed = call.Integer(1, "seed", 0, int64_t{1} << 53);
   const auto mean = static_cast<float>(call.Number(2, "mean"));
@@ -134,9 +136,14 @@ Napi::Value ReadFloat32(const Call& call) {
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(tensor.as<int32_t>()[i]);
       break;
     case DType::kInt8:
+    case DType::kFloat8:
       for (int64_t r = 0; r < tensor.rows(); ++r) {
         float* row = out + r * tensor.cols();
-        Widen(tensor.row<int8_t>(r), row, tensor.cols());
+        if (tensor.dtype == DType::kInt8) {
+          Widen(tensor.row<int8_t>(r), row, tensor.cols());
+        } else {
+          Widen(tensor.row<Float8>(r), row, tensor.cols());
+        }
         AffineRow(tensor.scales()[r], 0.0f, row, tensor.cols());
       }
       break;

@@ -3,6 +3,7 @@
 #include "../matmul.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -33,20 +34,41 @@ struct Values {
     tensor = {.dtype = dtype, .dims = 2, .shape = {rows, cols}};
     memory = Memory(source, static_cast<size_t>(std::max<int64_t>(tensor.bytes(), 1)));
     tensor.data = memory.data();
-    std::uniform_int_distribution<int> eighths(-24, 24), bytes(-127, 127);
+    std::uniform_int_distribution<int> eighths(-24, 24), bytes(-127, 127), codes(0, 0x7e), signs(0, 1);
     for (int64_t i = 0; i < tensor.elements(); ++i) {
       const float value = static_cast<float>(dtype == DType::kInt8 ? bytes(random) : eighths(random)) / 8;
+      if (dtype == DType::kFloat8) {
+        tensor.as<Float8>()[i].bits = static_cast<uint8_t>(signs(random) << 7 | codes(random));
+      }
       if (dtype == DType::kInt8) tensor.as<int8_t>()[i] = static_cast<int8_t>(value * 8);
       if (dtype == DType::kBFloat16) tensor.as<BFloat16>()[i] = ToBFloat16(value);
       if (dtype == DType::kFloat32) tensor.as<float>()[i] = value + 0x1p-12f;  // not a bfloat16
     }
-    for (int64_t r = 0; dtype == DType::kInt8 && r < rows; ++r) {
+    for (int64_t r = 0; IsQuantized(dtype) && r < rows; ++r) {
       tensor.scales()[r] = 0.01f + 0.001f * static_cast<float>(r % 7);
     }
+  }
+  /// As rows that e4m3 is multiplied with: each to its own scale.
+  std::vector<double> Rounded() const {
+    std::vector<double> rounded(static_cast<size_t>(tensor.elements()));
+    for (int64_t row = 0; row < tensor.rows(); ++row) {
+      const int64_t first = row * tensor.cols();
+      float most = 0;
+      for (int64_t i = 0; i < tensor.cols(); ++i)
+        most = std::max(most, std::abs(static_cast<float>(at(first + i))));
+      for (int64_t i = first; i < first + tensor.cols(); ++i) {
+        const float factor = most == 0 ? 0 : 448.0f / most;
+        rounded[static_cast<size_t>(i)] =
+            double{FromFloat8(ToFloat8(static_cast<float>(at(i)) * factor))} * (most / 448.0f);
+      }
+    }
+    return rounded;
   }
   double at(int64_t i) const {
     if (tensor.dtype == DType::kInt8)
       return tensor.as<int8_t>()[i] * double{tensor.scales()[i / tensor.cols()]};
+    if (tensor.dtype == DType::kFloat8)
+      return ToFloat(tensor.as<Float8>()[i]) * double{tensor.scales()[i / tensor.cols()]};
     return tensor.dtype == DType::kFloat32 ? tensor.as<float>()[i] : ToFloat(tensor.as<BFloat16>()[i]);
   }
   Memory memory;
@@ -67,6 +89,13 @@ struct Case {
   }
 };
 
+/// e4m3 is multiplied with e4m3 where the device does, in whole vectors.
+bool RoundsRows(const Case& c) {
+  const char* capability = std::getenv("CUDA_ON_HOST_CAPABILITY");
+  return (capability == nullptr || std::atoi(capability) >= 89) && c.rows > 16 && c.x == DType::kBFloat16 &&
+         c.weight == DType::kFloat8 && c.k > 0 && c.k % 16 == 0 && c.k <= 32768 && c.n % 4 == 0;
+}
+
 cudaStream_t NewStream() {
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
@@ -86,12 +115,16 @@ class MatmulTest {
     matmul_.Run(x.tensor, weight.tensor, c.bias == 0 ? nullptr : &vector, out.tensor, arena_);
     Expect(before.offset == arena_.position().offset, "working memory is given back: " + c.Name());
     Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    std::vector<double> factors = x.Rounded();
+    if (!RoundsRows(c)) {
+      for (int64_t i = 0; i < x.tensor.elements(); ++i) factors[static_cast<size_t>(i)] = x.at(i);
+    }
     double worst = 0;
     for (int64_t row = 0; row < c.rows; ++row) {
       for (int64_t column = 0; column < c.n; ++column) {
         double sum = c.bias == 0 ? 0 : bias.at(column), size = std::abs(sum);
         for (int64_t i = 0; i < c.k; ++i) {
-          const double product = x.at(row * c.k + i) * weight.at(column * c.k + i);
+          const double product = factors[static_cast<size_t>(row * c.k + i)] * weight.at(column * c.k + i);
           sum += product, size += std::abs(product);
         }
         const double rounding = c.out == DType::kFloat32 ? 0 : 0x1p-8 * std::abs(sum);
@@ -134,11 +167,29 @@ class MatmulTest {
   Arena arena_{memory_};
 };
 
+/// Every way to multiply rows in e4m3: with the scales inside the product and after it, all outputs at once
+/// and some at a time, rows of one, two and four packs a thread, and rows that are left as they are.
+void RunFloat8(MatmulTest& test) {
+  constexpr DType kFloat32 = DType::kFloat32, kBFloat16 = DType::kBFloat16, kFloat8 = DType::kFloat8;
+  for (const DType out : {kFloat32, kBFloat16}) {
+    for (const int bias : {0, 1, 2}) {
+      for (const int64_t n : {36, 40, 37}) test.Run({17, n, 64, kBFloat16, kFloat8, out, bias});
+      test.Run({50, 40, 72, kBFloat16, kFloat8, out, bias});
+    }
+  }
+  for (const int64_t k : {16, 4096, 4112, 8192, 8208, 20480, 32768, 32784}) {
+    test.Run({18, 8, k, kBFloat16, kFloat8, kBFloat16, 0});
+  }
+  test.Run({17, 2100, 16, kBFloat16, kFloat8, kBFloat16, 2});
+  test.Run({16384, 516, 16, kBFloat16, kFloat8, kBFloat16, 1});
+}
+
 void RunAll() {
   MatmulTest test;
-  constexpr DType kFloat32 = DType::kFloat32, kBFloat16 = DType::kBFloat16, kInt8 = DType::kInt8;
+  constexpr DType kFloat32 = DType::kFloat32, kBFloat16 = DType::kBFloat16, kInt8 = DType::kInt8,
+                  kFloat8 = DType::kFloat8;
   for (const DType x : {kFloat32, kBFloat16}) {
-    for (const DType weight : {kFloat32, kBFloat16, kInt8}) {
+    for (const DType weight : {kFloat32, kBFloat16, kInt8, kFloat8}) {
       for (const DType out : {kFloat32, kBFloat16}) {
         for (const int bias : {0, 1, 2}) {
           for (const int64_t rows : {1, 2, 3, 5, 9, 16, 17}) {
@@ -150,20 +201,31 @@ void RunAll() {
     }
   }
   // Longer than a turn of a block, with a rest; tiles of a widened weight, with a rest.
-  for (const DType weight : {kBFloat16, kInt8, kFloat32}) {
+  for (const DType weight : {kBFloat16, kInt8, kFloat8, kFloat32}) {
     for (const int64_t rows : {1, 4, 16}) test.Run({rows, 18, 2496, kBFloat16, weight, kBFloat16, 2});
   }
   test.Run({17, 2100, 16, kBFloat16, kInt8, kBFloat16, 2});
   test.Run({17, 2100, 16, kFloat32, kBFloat16, kFloat32, 1});
+  RunFloat8(test);
   for (const int64_t k : {0, 1}) test.Run({20, 3, k, kBFloat16, kBFloat16, kFloat32, 1});
   for (const int64_t rows : {1, 7, 30}) {
     test.RunCaptured({rows, 40, 64, kBFloat16, kBFloat16, kBFloat16, 0});
     test.RunCaptured({rows, 40, 64, kBFloat16, kInt8, kBFloat16, 0});
+    test.RunCaptured({rows, 40, 64, kBFloat16, kFloat8, kBFloat16, 0});
   }
   test.Measure(true);
   for (const int64_t rows : {40, 41}) test.Run({rows, 24, 32, kBFloat16, kBFloat16, kBFloat16, 2});
+  for (const int64_t rows : {40, 41}) test.Run({rows, 24, 32, kBFloat16, kFloat8, kBFloat16, 0});
   test.Measure(false);
   test.Run({40, 24, 32, kBFloat16, kBFloat16, kBFloat16, 2});
+}
+
+/// What is refused on a device, or by a library, is computed another way.
+void RunElsewhere(const char* name, const char* value) {
+  setenv(name, value, 1);
+  MatmulTest test;
+  RunFloat8(test);
+  unsetenv(name);
 }
 
 }  // namespace
@@ -171,5 +233,9 @@ void RunAll() {
 
 int main() {
   internvl::cuda::RunAll();
+  internvl::cuda::RunElsewhere("CUDA_ON_HOST_OUTER_VECTORS", "0");
+  for (const char* capability : {"80", "89", "100"}) {
+    internvl::cuda::RunElsewhere("CUDA_ON_HOST_CAPABILITY", capability);
+  }
   return Finish();
 }
