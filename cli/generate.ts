@@ -14,7 +14,7 @@ export interface GenerateFlags extends SamplingFlags {
   model?: string;
   tensorParallelSize: 1 | 2 | 4 | 8;
   dtype: 'float32' | 'bfloat16';
-  quantization: 'none' | 'int8';
+  quantization: 'none' | 'int8' | 'fp8';
   json?: true;
 }
 
@@ -37,7 +37,9 @@ export function generateCommand(): Command {
     .addOption(
       new Option('--dtype <type>', 'with --model').choices(['float32', 'bfloat16']).default('bfloat16'),
     )
-    .addOption(new Option('--quantization <type>', 'with --model').choices(['none', 'int8']).default('none'))
+    .addOption(
+      new Option('--quantization <type>', 'with --model').choices(['none', 'int8', 'fp8']).default('none'),
+    )
     .option('--json', 'print one JSON object when the answer is complete')
     .addHelpText(
       'after',

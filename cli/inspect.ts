@@ -8,7 +8,7 @@ interface InspectFlags {
   model: string;
   tensorParallelSize: 1 | 2 | 4 | 8;
   dtype: 'float32' | 'bfloat16';
-  quantization: 'none' | 'int8';
+  quantization: 'none' | 'int8' | 'fp8';
   json?: true;
 }
 
@@ -28,8 +28,8 @@ export function inspectCommand(): Command {
         .default('bfloat16'),
     )
     .addOption(
-      new Option('--quantization <type>', "int8: the decoder's linear layers in a byte each")
-        .choices(['none', 'int8'])
+      new Option('--quantization <type>', "int8 or fp8: the decoder's linear layers in a byte each")
+        .choices(['none', 'int8', 'fp8'])
         .default('none'),
     )
     .option('--json', 'print one JSON object')

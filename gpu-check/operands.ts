@@ -39,10 +39,23 @@ export class Operands {
     return made;
   }
 
-  /** An int8 weight with a scale for each row. */
-  int8(rows: number, columns: number): Tensor {
-    const made = this.#allocate('int8', [rows, columns]);
+  /** Rows that rounding to e4m3, each with a scale of its own, leaves as they are: numbers of it with the largest, 448, times 2^-8. */
+  float8Values(rows: number, columns: number): Tensor {
+    const made = this.#allocate('bfloat16', [rows, columns]);
+    const values = Float32Array.from({ length: rows * columns }, (_, i) => {
+      const eighths = 8 + this.below(8);
+      return i % columns === 0 ? 1.75 : (Math.sign(this.#next()) * (eighths * 2 ** -this.below(8))) / 16;
+    });
+    this.ops.write(made, 0, new Uint8Array(upperHalves(values).buffer));
+    return made;
+  }
+
+  /** A weight of a byte an element, with a scale for each row. */
+  quantized(dtype: 'int8' | 'float8', rows: number, columns: number): Tensor {
+    const made = this.#allocate(dtype, [rows, columns]);
     const values = Int8Array.from({ length: rows * columns }, () => Math.round(this.#next() * 127));
+    // As codes of e4m3 the bytes are numbers up to 448, but for -1 and 127, which are none.
+    if (dtype === 'float8') values.forEach((code, i) => (code === -1 || code === 127) && (values[i] = 0));
     const scales = Float32Array.from({ length: rows }, () => Math.abs(this.#next()) / 64);
     this.ops.write(made, 0, new Uint8Array(values.buffer));
     this.ops.write(made, Math.ceil((rows * columns) / 64) * 64, new Uint8Array(scales.buffer));

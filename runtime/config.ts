@@ -32,8 +32,8 @@ export interface Config {
   /** Host at which peers reach this rank's collective. */
   readonly collectiveHost: string;
   readonly dtype: 'float32' | 'bfloat16';
-  /** int8: the decoder's linear layers in half the bytes of bfloat16. */
-  readonly quantization: 'none' | 'int8';
+  /** int8 and fp8: the decoder's linear layers in half the bytes of bfloat16. */
+  readonly quantization: 'none' | 'int8' | 'fp8';
   /** Tokens of prompt and answer; undefined = the model's own limit. */
   readonly maxModelLength: number | undefined;
   readonly maxSequences: number;
@@ -145,7 +145,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
     metricsListen: metrics.port === 0 ? undefined : flags.text('metrics-listen', undefined),
     collectiveHost: flags.text('collective-host', listen.host),
     dtype: flags.oneOf('dtype', ['float32', 'bfloat16'], 'bfloat16'),
-    quantization: flags.oneOf('quantization', ['none', 'int8'], 'none'),
+    quantization: flags.oneOf('quantization', ['none', 'int8', 'fp8'], 'none'),
     maxModelLength: flags.optionalInteger('max-model-length', { min: 2 }),
     maxSequences,
     maxBatchedTokens: flags.integer('max-batched-tokens', 512, { min: 1 }), // per step: memory of a forward pass

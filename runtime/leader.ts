@@ -131,6 +131,10 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
   if (worldSize * config.threads > cores) {
     logger.warn('more threads than cores', { worldSize, threads: config.threads, cores });
   }
+  // Allowed all the same: what runs on a GPU is tried on a machine without one.
+  if (quantization === 'fp8' && config.device.kind === 'cpu') {
+    logger.warn('fp8 weights are for GPUs: int8 ones take as much memory and are faster on a CPU');
+  }
   const { fingerprint, maxModelLength, vocabSize } = await thread.prepare();
   self.startup.end('open');
   const started = new ShardGroup({

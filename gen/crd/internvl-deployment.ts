@@ -91,9 +91,9 @@ export interface InternVLDeployment {
        */
       dtype: 'auto' | 'float32' | 'bfloat16';
       /**
-       * int8 keeps the linear layers of the language model as whole numbers with a scale for each output, in half the bytes of bfloat16. The vision part, embeddings and output head stay as they are.
+       * int8 and fp8 keep the linear layers of the language model in a byte each with a scale for each output, half the bytes of bfloat16. int8 rounds less; fp8 (e4m3) lets GPUs from compute capability 8.9 on also multiply prompts in it. The vision part, embeddings and output head stay as they are.
        */
-      quantization: 'none' | 'int8';
+      quantization: 'none' | 'int8' | 'fp8';
       /**
        * Tokens of prompt and answer together. Default, what the checkpoint was trained for.
        */

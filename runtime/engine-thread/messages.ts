@@ -11,7 +11,7 @@ export interface ThreadOptions {
   readonly rank: number;
   readonly worldSize: number;
   readonly dtype: 'float32' | 'bfloat16';
-  readonly quantization: 'none' | 'int8';
+  readonly quantization: 'none' | 'int8' | 'fp8';
   readonly threads: number;
   readonly device: { readonly kind: 'cpu' | 'cuda'; readonly index: number };
   readonly loadFormat: 'auto' | 'dummy';

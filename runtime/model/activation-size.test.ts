@@ -47,7 +47,13 @@ describe('activationBytes', () => {
       if (prompts === 0) model.encodeImage();
       else model.prefill(tokens)();
     });
-    const limits = { worldSize: 1, dtype, maxBatchedTokens: tokens, maxSequences: 1 };
+    const limits = {
+      worldSize: 1,
+      dtype,
+      quantization: 'none',
+      maxBatchedTokens: tokens,
+      maxSequences: 1,
+    } as const;
     const estimate = activationBytes(parseModelConfig(shape), limits);
     expect(peak).toBeLessThan(estimate);
     expect(estimate - OPERATION_BYTES).toBeLessThan(1.2 * peak);
@@ -56,8 +62,27 @@ describe('activationBytes', () => {
 
   it('is less on each rank of a group', () => {
     const config = parseModelConfig(modelShape(LLM, VISION));
-    const limits = { dtype: 'bfloat16', maxBatchedTokens: 4096, maxSequences: 64 } as const;
+    const limits = {
+      dtype: 'bfloat16',
+      quantization: 'none',
+      maxBatchedTokens: 4096,
+      maxSequences: 64,
+    } as const;
     const whole = activationBytes(config, { ...limits, worldSize: 1 });
     expect(activationBytes(config, { ...limits, worldSize: 2 })).toBeLessThan(whole);
   });
+
+  it.each([
+    ['bfloat16', 1, 4096 * (2048 + 4)],
+    ['bfloat16', 4, 4096 * (512 + 4)],
+    ['float32', 1, 0], // which is not rounded
+  ] as const)(
+    'has room for a row in e4m3 of each token with fp8 weights, %s over %i ranks',
+    (dtype, worldSize, more) => {
+      const config = parseModelConfig(modelShape(LLM, VISION));
+      const limits = { dtype, worldSize, maxBatchedTokens: 4096, maxSequences: 64 };
+      const plain = activationBytes(config, { ...limits, quantization: 'none' });
+      expect(activationBytes(config, { ...limits, quantization: 'fp8' }) - plain).toBe(more);
+    },
+  );
 });

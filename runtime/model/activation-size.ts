@@ -2,7 +2,7 @@
 // projector.ts. All results of one layer live until the layer is done.
 
 import type { ModelConfig } from './config.ts';
-import { localVisionHeads, localVocab } from './partition.ts';
+import { localVisionHeads, localVocab, type Quantization } from './partition.ts';
 import { bytesPerElement, type WeightDType } from './tensor-plan.ts';
 
 /** Working memory of single operations (matrix products, attention), and what alignment takes. */
@@ -11,6 +11,7 @@ const OPERATION_BYTES = 96 << 20;
 export interface ActivationLimits {
   readonly worldSize: number;
   readonly dtype: WeightDType;
+  readonly quantization: Quantization;
   /** Tokens of a step, at most. */
   readonly maxBatchedTokens: number;
   /** Rows of logits of a step, at most. */
@@ -22,14 +23,17 @@ export function activationBytes(config: ModelConfig, limits: ActivationLimits): 
   return Math.max(stepBytes(config, limits), pictureBytes(config, limits)) + OPERATION_BYTES;
 }
 
-/** x, and a layer's results: norm, qkv, attention, sum, norm, gate and up, their product, sum; then the logits. */
+/** x, and a layer's results: norm, qkv, attention, sum, norm, gate and up, their product, sum; what a product rounds of its factor; then the logits. */
 function stepBytes(config: ModelConfig, limits: ActivationLimits): number {
-  const { worldSize, dtype, maxBatchedTokens, maxSequences } = limits;
+  const { worldSize, dtype, quantization, maxBatchedTokens, maxSequences } = limits;
   const { hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = config.llm;
   const element = bytesPerElement(dtype);
   const heads = ((2 * numHeads + 2 * numKvHeads) / worldSize) * headDim; // qkv and attention
   const inner = (3 * intermediateSize) / worldSize;
-  const perToken = (3 * hiddenSize + heads + inner) * element + 2 * sumBytes(hiddenSize, limits);
+  // A byte each and a scale, of the widest; they come and go while the results before them stay.
+  const widest = Math.max(hiddenSize, intermediateSize / worldSize);
+  const rounded = quantization === 'fp8' && dtype === 'bfloat16' ? widest + 4 : 0;
+  const perToken = (3 * hiddenSize + heads + inner) * element + 2 * sumBytes(hiddenSize, limits) + rounded;
   const vocab = localVocab(config, worldSize);
   const perLogits = 4 * vocab * (worldSize > 1 ? 1 + worldSize : 1) + 2 * hiddenSize * element;
   return maxBatchedTokens * perToken + maxSequences * perLogits;

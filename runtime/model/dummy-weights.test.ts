@@ -55,17 +55,20 @@ describe('dummyWeights', () => {
       for (const value of valuesOf(weights, name)) expect(Math.abs(value - 1)).toBeLessThan(0.11);
   });
 
-  it('fills int8 weights with their scales, and says how far it is', () => {
-    const progress: number[] = [];
-    const plans = partition(CONFIG, 0, 2, 'bfloat16', 'int8');
-    const weights = make(ops, plans, ({ loadedBytes, totalBytes }) =>
-      progress.push(loadedBytes / totalBytes),
-    );
-    expect(progress).toHaveLength(plans.length);
-    expect(progress.at(-1)).toBe(1);
-    const down = valuesOf(weights, 'language.layers.0.downProj');
-    expect(Math.max(...down)).toBeCloseTo(Math.sqrt(3 / 64), 2);
-  });
+  it.each(['int8', 'fp8'] as const)(
+    'fills %s weights with their scales, and says how far it is',
+    (quantization) => {
+      const progress: number[] = [];
+      const plans = partition(CONFIG, 0, 2, 'bfloat16', quantization);
+      const weights = make(ops, plans, ({ loadedBytes, totalBytes }) =>
+        progress.push(loadedBytes / totalBytes),
+      );
+      expect(progress).toHaveLength(plans.length);
+      expect(progress.at(-1)).toBe(1);
+      const down = valuesOf(weights, 'language.layers.0.downProj');
+      expect(Math.max(...down)).toBeCloseTo(Math.sqrt(3 / 64), 2);
+    },
+  );
 
   it('holds nothing when memory runs out', () => {
     const before = ops.memoryBytes().persistent;

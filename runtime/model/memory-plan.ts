@@ -39,7 +39,7 @@ export function describeMemory(plan: MemoryPlan, { name, freeBytes, totalBytes }
   const sum = WORDS.reduce((total, [key]) => total + plan[key], 0);
   const advice =
     plan.weights > 0.9 * totalBytes
-      ? 'the weights alone fill it: split the model over more ranks, or quantize it (--quantization int8)'
+      ? 'the weights alone fill it: split the model over more ranks, or quantize it (--quantization fp8, or int8)'
       : 'give the KV cache less (--kv-cache-fraction, --kv-cache-bytes), or shorten --max-model-length, --max-batched-tokens or --max-sequences';
   return `Planned: ${planned} = ${gigabytes(sum)}; ${name} has ${gigabytes(totalBytes)}, ${gigabytes(freeBytes)} of them free: ${advice}`;
 }

@@ -219,12 +219,15 @@ function insideSource(copy: TensorCopy): boolean {
   );
 }
 
-describe('int8 weights', () => {
-  const plans = (worldSize: number) => partition(config40B(), 0, worldSize, 'bfloat16', 'int8');
+describe.each([
+  ['int8', 'int8'],
+  ['fp8', 'float8'],
+] as const)('%s weights', (quantization, stored) => {
+  const plans = (worldSize: number) => partition(config40B(), 0, worldSize, 'bfloat16', quantization);
 
   it('are those of the decoder and no others', () => {
     const names = new Set(
-      plans(1).flatMap(({ name, dtype }) => (dtype === 'int8' ? [name.replace(/\d+/, 'i')] : [])),
+      plans(1).flatMap(({ name, dtype }) => (dtype === stored ? [name.replace(/\d+/, 'i')] : [])),
     );
     expect([...names].toSorted()).toEqual(
       ['downProj', 'gateUpProj', 'oProj', 'qkvProj'].map((layer) => `language.layers.i.${layer}`),
@@ -236,9 +239,9 @@ describe('int8 weights', () => {
     for (const [i, plan] of plans(worldSize).entries()) {
       const plain = planBytes(whole[i]!);
       const [rows = 0] = plan.shape;
-      expect(planBytes(plan)).toBe(plan.dtype === 'int8' ? plain / 2 + 4 * rows : plain);
+      expect(planBytes(plan)).toBe(plan.dtype === stored ? plain / 2 + 4 * rows : plain);
       // A scale belongs to a whole row.
-      if (plan.dtype === 'int8') for (const { cols } of plan.copies) expect(cols).toBe(plan.shape[1]);
+      if (plan.dtype === stored) for (const { cols } of plan.copies) expect(cols).toBe(plan.shape[1]);
     }
   });
 });

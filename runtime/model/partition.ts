@@ -17,8 +17,8 @@ import {
   type WeightDType,
 } from './tensor-plan.ts';
 
-/** int8 keeps the linear layers of the language model's decoder as whole numbers with a scale for each output feature. */
-export type Quantization = 'none' | 'int8';
+/** int8 and fp8 keep the linear layers of the language model's decoder in a byte each, whole numbers or e4m3, with a scale for each output feature. */
+export type Quantization = 'none' | 'int8' | 'fp8';
 
 /** The model cannot be split into this many ranks; the message says why and which sizes work. */
 export class PartitionError extends Error {
@@ -79,8 +79,13 @@ export function partition(
   return [
     ...visionPlan(config, rank, worldSize, dtype),
     ...projectorPlan(config, rank, worldSize, dtype),
-    ...languagePlan(config, rank, worldSize, dtype, quantization === 'int8' ? 'int8' : dtype),
+    ...languagePlan(config, rank, worldSize, dtype, linearDType(dtype, quantization)),
   ];
+}
+
+function linearDType(dtype: WeightDType, quantization: Quantization): StoredDType {
+  if (quantization === 'none') return dtype;
+  return quantization === 'fp8' ? 'float8' : quantization;
 }
 
 function visionPlan(

@@ -3,8 +3,8 @@
 /** The type the weights and activations have at run time. */
 export type WeightDType = 'float32' | 'bfloat16';
 
-/** The type that a weight is kept in; int8 has a float32 scale for each row. */
-export type StoredDType = WeightDType | 'int8';
+/** The type that a weight is kept in; int8 and float8 have a float32 scale for each row. */
+export type StoredDType = WeightDType | 'int8' | 'float8';
 
 /** A rectangle that moves from the checkpoint into a local tensor. The source is read as a row-major matrix with sourceColumns columns. */
 export interface TensorCopy {
@@ -163,7 +163,7 @@ export function elements(shape: readonly number[]): number {
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
-/** The scales of an int8 weight follow its entries from the next multiple of this many bytes on. */
+/** The scales of a quantized weight follow its entries from the next multiple of this many bytes on. */
 const SCALES_ALIGNMENT = 64;
 
 /** Bytes of one entry. */
@@ -174,7 +174,7 @@ export function bytesPerElement(dtype: StoredDType): number {
 /** Bytes that the rank holds for this tensor, padding and scales included. */
 export function planBytes(plan: TensorPlan): number {
   const plain = elements(plan.shape) * bytesPerElement(plan.dtype);
-  if (plan.dtype !== 'int8') return plain;
+  if (plan.dtype === 'float32' || plan.dtype === 'bfloat16') return plain;
   return Math.ceil(plain / SCALES_ALIGNMENT) * SCALES_ALIGNMENT + 4 * (plan.shape[0] ?? 0);
 }
 

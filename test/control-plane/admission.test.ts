@@ -94,7 +94,7 @@ const BAD: readonly (readonly [what: string, spec: Spec, field: string, rule: st
     'an unknown quantization',
     { engine: { quantization: 'awq' } },
     'spec.engine.quantization',
-    'supported values',
+    'supported values: "none", "int8", "fp8"',
   ],
   [
     'fewer tokens than sequences',

@@ -1,4 +1,4 @@
-// bfloat16 and int8 against the float32 golden data. Two orders of summation round differently, so logits are equal only up to what rounding of
+// bfloat16, int8 and fp8 against the float32 golden data. Two orders of summation round differently, so logits are equal only up to what rounding of
 // weights' products and activations to 8 bits does. How much that is, the published model shows: the manifest records how far its own
 // bfloat16 logits lie from its float32 ones (D = 0.37 for tiny, 0.59 for small-tp). Two logits that each move by D can swap places when
 // their margin is below 2 D: above it the greedy token must be the same. Teacher-forced, so that one near tie does not hide later steps.
@@ -12,17 +12,23 @@ import { argmax, loadTestModel, ModelSession } from '../../support/model-session
 //
 // int8 weights round each weight to a 127th of the largest of its row, which moves these small random models' logits 2.0 to 2.3 D, and 2.2 to
 // 2.7 D together with bfloat16 (measured; the mean is about twice that of bfloat16 alone).
+//
+// fp8 weights keep 4 significant bits, which rounds weights of such a row some four times as coarsely as 127 steps do: logits move 6.5 to 8.1 D, with
+// bfloat16 or without (measured on the CPU; where a device rounds activations as well, 8.1 to 10.1 D). No margin is twice that, so that what is
+// left to see is how often the golden token is chosen: in 78 to 85 % of the steps, and in 93 to 96 % with the other types.
 
 const checkpoints = ['tiny', 'small-tp'];
 const precisions = [
-  ['bfloat16', 'none', 1.25],
-  ['float32', 'int8', 2.8],
-  ['bfloat16', 'int8', 3.2],
+  { dtype: 'bfloat16', quantization: 'none', furthest: 1.25, comparable: 0.4, golden: 0.9 },
+  { dtype: 'float32', quantization: 'int8', furthest: 2.8, comparable: 0.1, golden: 0.9 },
+  { dtype: 'bfloat16', quantization: 'int8', furthest: 3.2, comparable: 0.1, golden: 0.9 },
+  { dtype: 'float32', quantization: 'fp8', furthest: 10, comparable: 0, golden: 0.75 },
+  { dtype: 'bfloat16', quantization: 'fp8', furthest: 10, comparable: 0, golden: 0.75 },
 ] as const;
 
-describe.each(checkpoints.flatMap((name) => precisions.map((precision) => [name, ...precision] as const)))(
-  '%s in %s, quantization %s',
-  (name, dtype, quantization, furthest) => {
+describe.each(checkpoints.flatMap((name) => precisions.map((precision) => ({ name, ...precision }))))(
+  '$name in $dtype, quantization $quantization',
+  ({ name, dtype, quantization, furthest, comparable, golden: often }) => {
     const golden = readGolden(name);
     const most = furthest * golden.bfloat16Difference;
     const marginTolerance = quantization === 'none' ? 2 * golden.bfloat16Difference : 2 * most;
@@ -55,17 +61,21 @@ describe.each(checkpoints.flatMap((name) => precisions.map((precision) => [name,
       expect(golden.bfloat16Difference).toBeGreaterThan(0.1);
       let compared = 0;
       let steps = 0;
+      let chosen = 0;
       for (const run of golden.runs) {
         const rows = teacherForced(run.name);
         expect(rows.length).toBe(run.newIds.length);
         for (const [step, margin] of run.margins.entries()) {
           steps++;
+          const token = argmax(rows[step] ?? new Float32Array());
+          if (token === run.newIds[step]) chosen++;
           if (margin <= marginTolerance) continue;
           compared++;
-          expect(argmax(rows[step] ?? new Float32Array()), `${run.name} step ${step}`).toBe(run.newIds[step]);
+          expect(token, `${run.name} step ${step}`).toBe(run.newIds[step]);
         }
       }
-      expect(compared / steps).toBeGreaterThan(quantization === 'none' ? 0.4 : 0.1);
+      expect(compared / steps).toBeGreaterThanOrEqual(comparable);
+      expect(chosen / steps).toBeGreaterThan(often);
     });
 
     it.each(golden.tensorCases)('keeps the logits of %s close to float32', (caseName) => {

@@ -40,6 +40,8 @@ describe.each([
   ['small-tp', 4, 'bfloat16', 'none', 1.25],
   ['tiny', 2, 'float32', 'int8', 2.8],
   ['small-tp', 4, 'float32', 'int8', 2.8],
+  ['tiny', 2, 'float32', 'fp8', 10],
+  ['small-tp', 4, 'float32', 'fp8', 10],
 ] as const)(
   '%s over %i processes in %s, quantization %s',
   (name, worldSize, dtype, quantization, furthest) => {
