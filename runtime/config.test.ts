@@ -52,6 +52,12 @@ describe('parseConfig', () => {
     expect(parseConfig(['--model', 'm', '--device', text], machine).device).toEqual(device);
   });
 
+  it.each(['none', 'int8', 'fp8'])('reads --quantization %s', (quantization) => {
+    expect(parseConfig(['--model', 'm', '--quantization', quantization], machine)).toMatchObject({
+      quantization,
+    });
+  });
+
   it('takes the device that the image was made for where no flag says otherwise', () => {
     const image = environmentFlags({ INTERNVL_DEVICE: 'cuda' });
     expect(parseConfig([...image, '--model', 'm'], machine).device).toEqual({ kind: 'cuda', index: 0 });
@@ -88,6 +94,10 @@ describe('parseConfig', () => {
   it.each([
     [[], '--model is required'],
     [['--model', 'm', '--dtype', 'int8'], "--dtype is 'int8': it must be one of float32, bfloat16"],
+    [
+      ['--model', 'm', '--quantization', 'float8'],
+      "--quantization is 'float8': it must be one of none, int8, fp8",
+    ],
     [['--model', 'm', '--device', 'tpu'], "--device is 'tpu': it must be cpu, cuda or cuda:N"],
     [['--model', 'm', '--device', 'cpu:1'], 'it must be cpu, cuda or cuda:N'],
     [['--model', 'm', '--load-format', 'gguf'], 'it must be one of auto, dummy'],

@@ -187,6 +187,16 @@ describe('a tensor-parallel group of processes', () => {
     expect(warned).toBe(availableParallelism() < 4);
   });
 
+  it('serves fp8 weights on a CPU, and says what would be faster there', async () => {
+    const ranks = await served(2, TINY, ['--quantization', 'fp8']);
+    const { ids } = goldenRuns('tiny').find(({ run }) => run.image === null)!;
+    expect((await generate(dial(ranks[0]!), ids, { maxTokens: 8 })).tokenIds).toHaveLength(8);
+    const warned = ranks.map(({ logs }) =>
+      logs.filter(({ message }) => message.startsWith('fp8 weights are for GPUs')),
+    );
+    expect(warned.map((lines) => lines.map(({ level }) => level))).toEqual([['warn'], []]);
+  });
+
   it('frees a cancelled stream and an aborted sequence', async () => {
     const ranks = await served(2, TINY);
     const watcher = await RouterSession.open(dial(ranks[0]!));
