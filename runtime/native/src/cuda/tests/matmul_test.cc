@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../../../cuda_on_host/device.h"
 #include "../../../cuda_on_host/tests/expect.h"
 #include "../launch.h"
 
@@ -207,6 +208,10 @@ void RunAll() {
   test.Run({17, 2100, 16, kBFloat16, kInt8, kBFloat16, 2});
   test.Run({17, 2100, 16, kFloat32, kBFloat16, kFloat32, 1});
   RunFloat8(test);
+  const long long launches = cuda_on_host::Launches();
+  test.Run({17, 40, 64, kBFloat16, kFloat8, kBFloat16, 0});
+  Expect(cuda_on_host::Launches() - launches == 1,
+         "scales are inside the product: x is rounded, and no sums stored");
   for (const int64_t k : {0, 1}) test.Run({20, 3, k, kBFloat16, kBFloat16, kFloat32, 1});
   for (const int64_t rows : {1, 7, 30}) {
     test.RunCaptured({rows, 40, 64, kBFloat16, kBFloat16, kBFloat16, 0});
