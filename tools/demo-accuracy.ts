@@ -7,7 +7,7 @@ import { drawPicture, renderPicture } from './demo-pictures.ts';
 import { chooseQuestion, QUESTION_KINDS, type QuestionKind } from './demo-questions.ts';
 import { startDemoServer } from './demo-server.ts';
 
-const USAGE = `usage: demo-accuracy.ts [--seed N] [--count N] [--server HOST:PORT | --model DIR] [--tensor-parallel-size N] [--quantization none|int8]
+const USAGE = `usage: demo-accuracy.ts [--seed N] [--count N] [--server HOST:PORT | --model DIR] [--tensor-parallel-size N] [--quantization none|int8|fp8]
 
 Draws --count pictures (default 500) from --seed on (default 1), none of which was used in training, asks one question about each
 and prints the share of exactly right answers. Without --server it starts one on examples/demo.yaml.
