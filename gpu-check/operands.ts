@@ -53,9 +53,12 @@ export class Operands {
   /** A weight of a byte an element, with a scale for each row. */
   quantized(dtype: 'int8' | 'float8', rows: number, columns: number): Tensor {
     const made = this.#allocate(dtype, [rows, columns]);
-    const values = Int8Array.from({ length: rows * columns }, () => Math.round(this.#next() * 127));
     // As codes of e4m3 the bytes are numbers up to 448, but for -1 and 127, which are none.
-    if (dtype === 'float8') values.forEach((code, i) => (code === -1 || code === 127) && (values[i] = 0));
+    const isNumber = (byte: number) => dtype === 'int8' || (byte !== -1 && byte !== 127);
+    const values = Int8Array.from({ length: rows * columns }, () => {
+      const byte = Math.round(this.#next() * 127);
+      return isNumber(byte) ? byte : 0;
+    });
     const scales = Float32Array.from({ length: rows }, () => Math.abs(this.#next()) / 64);
     this.ops.write(made, 0, new Uint8Array(values.buffer));
     this.ops.write(made, Math.ceil((rows * columns) / 64) * 64, new Uint8Array(scales.buffer));
