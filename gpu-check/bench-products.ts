@@ -17,7 +17,7 @@ const ROWS = [1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096];
 const FEW_ROWS = 64;
 
 export function benchProducts(ops: Native, speed: DeviceSpeed): Row[] {
-  return (['bfloat16', 'int8'] as const).flatMap((weightType) =>
+  return (['bfloat16', 'int8', 'float8'] as const).flatMap((weightType) =>
     PRODUCTS.flatMap(([n, k]) => {
       const weight = ops.allocate(weightType, [n, k]);
       // Products of zeros run faster than any real ones.
@@ -32,7 +32,7 @@ export function benchProducts(ops: Native, speed: DeviceSpeed): Row[] {
 function productRow(
   ops: Native,
   { bytesPerSecond, flopsPerSecond }: DeviceSpeed,
-  weightType: 'bfloat16' | 'int8',
+  weightType: 'bfloat16' | 'int8' | 'float8',
   { t, n, k }: { readonly t: number; readonly n: number; readonly k: number },
   weight: Parameters<Native['linear']>[1],
 ): Row {

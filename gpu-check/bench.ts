@@ -10,14 +10,16 @@ import type { DeviceSpeed } from './roofline.ts';
 import { SHAPE_40B } from './shape-40b.ts';
 
 /** Bytes that the whole model takes beside its cache, and what a forward pass and a few sequences take. */
-const BYTES_OF_40B = { none: 81e9, int8: 48e9 } as const;
+const BYTES_OF_40B = { none: 81e9, quantized: 48e9 };
 const BYTES_BESIDE = 8e9;
+/** From this capability on tensor cores multiply e4m3. */
+const FLOAT8_CAPABILITY = 8.9;
 
 /** How the 40B fits this device; undefined when it does not. */
-export function quantizationFor({ freeBytes }: DeviceInfo): Quantization | undefined {
-  const fits = (quantization: keyof typeof BYTES_OF_40B): boolean =>
-    freeBytes > BYTES_OF_40B[quantization] + BYTES_BESIDE;
-  return (['none', 'int8'] as const).find(fits);
+export function quantizationFor({ freeBytes, capability }: DeviceInfo): Quantization | undefined {
+  if (freeBytes > BYTES_OF_40B.none + BYTES_BESIDE) return 'none';
+  if (freeBytes < BYTES_OF_40B.quantized + BYTES_BESIDE) return undefined;
+  return Number(capability) >= FLOAT8_CAPABILITY ? 'fp8' : 'int8';
 }
 
 export function nameOf40B(quantization: Quantization): string {
