@@ -7,7 +7,7 @@
 
 import { loadAddon } from './load.ts';
 
-/** int8 and float8 are for weights: a matrix of whole numbers of -127..127, or of e4m3, with a float32 scale for each row. */
+/** int8 and float8 are for weights, float8 for keys and values too: a matrix of whole numbers of -127..127, or of e4m3, with a float32 scale for each row. */
 export type DType = 'float32' | 'bfloat16' | 'int32' | 'uint8' | 'int8' | 'float8';
 
 /** A tensor in the native arena or heap: an opaque handle. Persistent until `free`, or, for results of operations, until `release`. */
@@ -221,7 +221,9 @@ export interface Native {
   /**
    * In place on qkv [T, (numHeads + 2 numKvHeads) * headDim]: rotates q and k by positions (cosSin: float32 [maxPositions, headDim], cos of the
    * headDim/2 frequencies then sin, rounded to qkv's dtype before use; each product and the sum rounded), then writes k and v to slots of the caches
-   * [blocks * blockSize, numKvHeads * headDim]. positions and slots: indices [1, T].
+   * [slots, numKvHeads * headDim] in qkv's dtype, or float8 [numKvHeads * slots, headDim], one head's slots after the other's. A float8 row has the lowest power of two
+   * as scale, of 2^-126 to 2^7, with which its numbers are within +-448, then e4m3's nearest to each (beyond 448 * 2^7: that); NaN throughout where one is not finite.
+   * positions and slots: indices [1, T].
    */
   ropeAndStoreKv(
     qkv: Tensor,
@@ -235,7 +237,7 @@ export interface Native {
     headDim: number,
   ): void;
   /**
-   * Causal attention of the q part of qkv over the paged cache -> [T, numHeads * headDim]. Sequence s owns rows queryStart[s]..queryStart[s+1]; its last
+   * Causal attention of the q part of qkv over the paged cache, as ropeAndStoreKv has it, -> [T, numHeads * headDim]. Sequence s owns rows queryStart[s]..queryStart[s+1]; its last
    * row stands at position contextLengths[s] - 1. Position p of s lies at slot blockTables[s * maxBlocks + p / blockSize] * blockSize + p % blockSize.
    * queryStart [1, S + 1], contextLengths [1, S] and blockTables [1, S * maxBlocks] are indices.
    */

@@ -51,7 +51,7 @@ export function e4m3(code: number): number {
 const E4M3 = Array.from({ length: 0x7f }, (_, code) => e4m3(code));
 
 /** The e4m3 number nearest to a value of at most 448, of two the one with an even code. */
-function toE4m3(value: number): number {
+export function toE4m3(value: number): number {
   const magnitude = Math.abs(value);
   let code = E4M3.findLastIndex((number) => number <= magnitude);
   const [below, above] = [magnitude - E4M3[code]!, (E4M3[code + 1] ?? Infinity) - magnitude];

@@ -20,10 +20,14 @@ struct HeadShape {
   int64_t qkv_width() const { return (heads + 2 * kv_heads) * dim; }
 };
 
-/// The paged cache of one layer: k and v are [blocks * block_size, kv_heads * dim].
+/// The paged cache of one layer: k and v are [slots, kv_heads * dim] in the type of queries, or float8
+/// [kv_heads * slots, dim], a head's slots together: see float8_rows.h for the scales of its rows.
 struct PagedCache {
   Tensor k, v;
+  int64_t slots = 0;  // blocks * block_size
   int64_t block_size = 0;
+
+  bool float8() const { return k.dtype == DType::kFloat8; }
 };
 
 /// int32 values that came from JavaScript: where the backend has them, and what they are.

@@ -82,21 +82,26 @@ export function results(ops: Native, { dtype, rows, width, seed }: Case): [strin
   const [heads, kvHeads] = [1 + (seed % 7), 1 + (seed % 3)];
   const rotated = random(dtype, rows, (heads + 2 * kvHeads) * dim);
   const slots = Int32Array.from({ length: rows }, (_, i) => rows + 1 - i);
-  const caches = [random(dtype, rows + 2, kvHeads * dim), random(dtype, rows + 2, kvHeads * dim)] as const;
   const positions = Int32Array.from({ length: rows }, (_, i) => (i * 31 + seed) % 50);
-  ops.ropeAndStoreKv(
-    rotated,
-    ops.indices(positions),
-    ops.indices(slots),
-    random('float32', 50, dim, 0, 1),
-    ...caches,
-    heads,
-    kvHeads,
-    dim,
-  );
-  give('rope', rotated);
-  give('k cache', caches[0]);
-  give('v cache', caches[1]);
+  const float8 = () => allocate('float8', [kvHeads * (rows + 2), dim], 0);
+  for (const caches of [
+    [random(dtype, rows + 2, kvHeads * dim), random(dtype, rows + 2, kvHeads * dim)] as const,
+    [float8(), float8()] as const,
+  ]) {
+    ops.ropeAndStoreKv(
+      rotated,
+      ops.indices(positions),
+      ops.indices(slots),
+      random('float32', 50, dim, 0, 1),
+      ...caches,
+      heads,
+      kvHeads,
+      dim,
+    );
+    give('rope', rotated);
+    give(`k cache, ${ops.dtype(caches[0])}`, caches[0]);
+    give(`v cache, ${ops.dtype(caches[1])}`, caches[1]);
+  }
   give('fillRandom float8', allocate('float8', [rows, width], 0));
 
   for (const tensor of persistent) ops.free(tensor);

@@ -1,9 +1,11 @@
 // Causal attention over the paged cache. A sequence with few query rows (decode) reads its keys and values
 // where they lie; one with many (prefill) gathers them tile by tile and multiplies matrices, in bfloat16
-// pairs where the processor has products for them, in float32 elsewhere.
+// pairs where the processor has products for them, in float32 elsewhere. Those of a float8 cache are always
+// gathered, which is where they are widened.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "cpu_backend.h"
@@ -23,6 +25,7 @@ constexpr int64_t kDecodeQueries = 4;  // up to so many query rows are done with
 
 struct Pages {
   Tensor qkv, k_cache, v_cache, out;
+  int64_t slots;
   std::span<const int32_t> query_start, context_lengths, block_tables;
   int64_t max_blocks, block_size, heads, kv_heads, dim;
   float scale;
@@ -34,6 +37,22 @@ struct Pages {
   }
 };
 
+/// The key, or value, of a head at a slot, for arithmetic in To.
+template <typename T, typename To>
+void Gather(const Pages& pages, const Tensor& cache, int64_t slot, int64_t kv_head, To* to) {
+  const int64_t dim = pages.dim;
+  if (cache.dtype == DType::kFloat8) {
+    const int64_t row = kv_head * pages.slots + slot;
+    const Float8* const from = cache.row<Float8>(row);
+    const float scale = cache.scales()[row];
+    for (int64_t i = 0; i < dim; ++i) to[i] = FromFloat<To>(ToFloat(from[i]) * scale);
+  } else if constexpr (std::is_same_v<T, To>) {
+    std::copy_n(cache.row<T>(slot) + kv_head * dim, dim, to);
+  } else {
+    Widen(cache.row<T>(slot) + kv_head * dim, to, dim);
+  }
+}
+
 /// One piece of work: query rows [first, first + count) of a sequence for one key head.
 struct Piece {
   int64_t sequence, kv_head, first, count;
@@ -42,7 +61,7 @@ struct Piece {
 template <typename T>
 void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
   const int64_t dim = pages.dim, group = pages.group(), rows = piece.count * group;
-  const int64_t column = piece.kv_head * dim, first_row = pages.query_start[piece.sequence] + piece.first;
+  const int64_t first_row = pages.query_start[piece.sequence] + piece.first;
   // The position of the piece's first query.
   const int64_t position =
       pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + piece.first;
@@ -59,8 +78,8 @@ void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
     const int64_t keys = std::min(kTileKeys, end - start);
     for (int64_t i = 0; i < keys; ++i) {
       const int64_t slot = pages.slot(piece.sequence, start + i);
-      Widen(pages.k_cache.row<T>(slot) + column, k + i * dim, dim);
-      Widen(pages.v_cache.row<T>(slot) + column, v + i * dim, dim);
+      Gather<T>(pages, pages.k_cache, slot, piece.kv_head, k + i * dim);
+      Gather<T>(pages, pages.v_cache, slot, piece.kv_head, v + i * dim);
     }
     tile.Add(q, dim, rows, k, v, dim, keys, dim, pages.scale,
              [&](int64_t row) { return position + row / group + 1 - start; });
@@ -75,7 +94,7 @@ void AttendTile(const Pages& pages, const Piece& piece, float* memory) {
 /// The same in bfloat16 pairs.
 void AttendTileInPairs(const Pages& pages, const Piece& piece, float* memory) {
   const int64_t dim = pages.dim, group = pages.group(), rows = piece.count * group;
-  const int64_t column = piece.kv_head * dim, first_row = pages.query_start[piece.sequence] + piece.first;
+  const int64_t first_row = pages.query_start[piece.sequence] + piece.first;
   const int64_t position =
       pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + piece.first;
   BFloat16* q = reinterpret_cast<BFloat16*>(memory);  // [count * group, dim], the heads of a row together
@@ -96,8 +115,8 @@ void AttendTileInPairs(const Pages& pages, const Piece& piece, float* memory) {
     const int64_t keys = std::min(kTileKeys, end - start);
     for (int64_t i = 0; i < keys; ++i) {
       const int64_t slot = pages.slot(piece.sequence, start + i);
-      std::memcpy(k + i * dim, pages.k_cache.row<BFloat16>(slot) + column, row_bytes);
-      std::memcpy(v + i * dim, pages.v_cache.row<BFloat16>(slot) + column, row_bytes);
+      Gather<BFloat16>(pages, pages.k_cache, slot, piece.kv_head, k + i * dim);
+      Gather<BFloat16>(pages, pages.v_cache, slot, piece.kv_head, v + i * dim);
     }
     tile.AddPairs(factors, q, dim, rows, k, v, dim, keys, dim, pages.scale,
                   [&](int64_t row) { return position + row / group + 1 - start; });
@@ -208,6 +227,7 @@ void CpuBackend::PagedAttention(const Tensor& qkv, const PagedCache& cache, cons
                     .k_cache = cache.k,
                     .v_cache = cache.v,
                     .out = out,
+                    .slots = cache.slots,
                     .query_start = sequences.query_start.values,
                     .context_lengths = sequences.context_lengths.values,
                     .block_tables = sequences.block_tables.values,
@@ -229,7 +249,7 @@ void CpuBackend::PagedAttention(const Tensor& qkv, const PagedCache& cache, cons
     ParallelForUneven(static_cast<int64_t>(pieces.size()), work, [&](int64_t index, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(index)];
       float* mine = memory + thread * per_thread;
-      if (piece.count > kDecodeQueries) {
+      if (piece.count > kDecodeQueries || cache.float8()) {
         return in_pairs ? AttendTileInPairs(pages, piece, mine) : AttendTile<T>(pages, piece, mine);
       }
       for (int64_t i = 0; i < piece.count; ++i) {

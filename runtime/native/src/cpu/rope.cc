@@ -1,6 +1,8 @@
 // Rotary position embedding (pairs i, i + headDim/2) and the write into the paged cache.
+#include <algorithm>
 #include <cstring>
 
+#include "../float8_rows.h"
 #include "cpu_backend.h"
 #include "parallel.h"
 #include "row_math.h"
@@ -17,11 +19,39 @@ void RotateHead(T* head, const float* cos, const float* sin, int64_t half) {
   }
 }
 
+/// A row [dim] as e4m3 and its scale.
+template <typename T>
+void StoreFloat8Row(const T* from, const Tensor& cache, int64_t row) {
+  const int64_t dim = cache.cols();
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, MagnitudeBits(ToFloat(from[i])));
+  const float scale = Float8RowScale(largest), inverse = 1.0f / scale;
+  Float8* const to = cache.row<Float8>(row);
+  for (int64_t i = 0; i < dim; ++i) to[i] = {ToFloat8(ToFloat(from[i]) * inverse)};
+  cache.scales()[row] = scale;
+}
+
+/// Keys [kv heads * dim], then values, of one token.
+template <typename T>
+void Store(const T* keys, const PagedCache& cache, int64_t slot, const HeadShape& heads) {
+  const T* const values = keys + heads.kv_width();
+  if (cache.float8()) {
+    for (int64_t h = 0; h < heads.kv_heads; ++h) {
+      StoreFloat8Row(keys + h * heads.dim, cache.k, h * cache.slots + slot);
+      StoreFloat8Row(values + h * heads.dim, cache.v, h * cache.slots + slot);
+    }
+    return;
+  }
+  const auto bytes = static_cast<size_t>(heads.kv_width()) * sizeof(T);
+  std::memcpy(cache.k.row<T>(slot), keys, bytes);
+  std::memcpy(cache.v.row<T>(slot), values, bytes);
+}
+
 }  // namespace
 
 void CpuBackend::RopeAndStoreKv(const Tensor& qkv, const Tensor& positions, const Tensor& slots,
                                 const Tensor& cos_sin, const PagedCache& cache, const HeadShape& heads) {
-  const int64_t dim = heads.dim, kv_width = heads.kv_width();
+  const int64_t dim = heads.dim;
   Scratch scratch(arena());
   float* buffers = scratch.Get<float>(MaxThreads() * dim);
   WithElement(qkv.dtype, [&]<typename T>(T*) {
@@ -33,10 +63,7 @@ void CpuBackend::RopeAndStoreKv(const Tensor& qkv, const Tensor& positions, cons
       for (int64_t h = 0; h < heads.heads + heads.kv_heads; ++h) {
         RotateHead(row + h * dim, angles, angles + dim / 2, dim / 2);
       }
-      const T* k = row + heads.heads * dim;
-      const int64_t slot = slots.as<int32_t>()[r];
-      std::memcpy(cache.k.row<T>(slot), k, static_cast<size_t>(kv_width) * sizeof(T));
-      std::memcpy(cache.v.row<T>(slot), k + kv_width, static_cast<size_t>(kv_width) * sizeof(T));
+      Store(row + heads.heads * dim, cache, slots.as<int32_t>()[r], heads);
     });
   });
 }

@@ -1,6 +1,6 @@
-// Copies of 16 bytes from global to shared memory that run beside the computation (cp.async). A thread waits
-// for its own copies only: what other threads copied is there after their wait and a barrier. It waits for
-// all before it ends.
+// Copies of 16 and 4 bytes from global to shared memory that run beside the computation (cp.async). A thread
+// waits for its own copies only: what other threads copied is there after their wait and a barrier. It waits
+// for all before it ends.
 //
 // On the host some are made at once and some when they are waited for, which are the earliest and the latest
 // that a device makes them: a kernel that overwrites too early or waits too little gives wrong results.
@@ -26,8 +26,8 @@ class LateCopies {
     return of_threads[thread];
   }
 
-  void Add(void* to, const void* from) {
-    const Copy copy{to, from, group_};
+  void Add(void* to, const void* from, size_t bytes) {
+    const Copy copy{to, from, bytes, group_};
     static thread_local uint32_t count = 0;
     if (++count * 0x9e3779b9u >> 31) {
       copy.Make();
@@ -46,9 +46,14 @@ class LateCopies {
   struct Copy {
     void* to;
     const void* from;  // null: zeros
+    size_t bytes;      // which both addresses are multiples of
     int64_t group;
     void Make() const {
-      *static_cast<uint4*>(to) = from == nullptr ? uint4{} : *static_cast<const uint4*>(from);
+      if (bytes == sizeof(uint4)) {
+        *static_cast<uint4*>(to) = from == nullptr ? uint4{} : *static_cast<const uint4*>(from);
+      } else {
+        *static_cast<uint32_t*>(to) = from == nullptr ? 0 : *static_cast<const uint32_t*>(from);
+      }
     }
   };
   std::vector<Copy> copies_;
@@ -64,7 +69,18 @@ __device__ inline void CopyAsync16(void* shared, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                : "memory");
 #else
-  LateCopies::OfThread().Add(shared, valid ? from : nullptr);
+  LateCopies::OfThread().Add(shared, valid ? from : nullptr, 16);
+#endif
+}
+
+/// The same of 4 bytes, aligned to 4.
+__device__ inline void CopyAsync4(void* shared, const void* from, bool valid) {
+#ifdef __CUDACC__
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 4 : 0)
+               : "memory");
+#else
+  LateCopies::OfThread().Add(shared, valid ? from : nullptr, 4);
 #endif
 }
 

@@ -8,7 +8,7 @@
 // reads from shared memory would take longer than the products.
 #pragma once
 
-#include "async_copy.h"
+#include "tile_copy.h"
 #include "warp_attention.h"
 
 namespace internvl::cuda {
@@ -52,6 +52,7 @@ struct QueryTile {
 /// Keys and values of one head, one after the other with a stride.
 class DenseKeys {
  public:
+  using Element = BFloat16;
   static constexpr int kSharedBytes = 0;
   /// Values are so many elements after their keys.
   __device__ DenseKeys(const BFloat16* k, int64_t values, int64_t stride)
@@ -73,22 +74,12 @@ class DenseKeys {
 };
 
 template <int kDim, typename Keys>
-constexpr int FlashSharedBytes() {
-  return SharedTile<kDim>::Bytes(kFlashRows + 2 * kFlashKeys) + static_cast<int>(sizeof(QueryTile)) +
-         Keys::kSharedBytes;
-}
+using KeysCopy = TileCopy<kDim, kFlashKeys, kFlashThreads, typename Keys::Element>;
 
-/// Starts to copy the first `count` rows, at least one, of kRows; zeros follow them. row(i) is where row i
-/// is.
-template <int kDim, int kRows, typename Row>
-__device__ void CopyRows(unsigned char* tile, int count, Row&& row) {
-  constexpr int kChunks = SharedTile<kDim>::kChunks, kStep = kFlashThreads / kChunks;
-  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
-#pragma unroll
-  for (int i = 0; i < kRows; i += kStep) {
-    const BFloat16* const from = row(min(first + i, count - 1));
-    CopyAsync16(tile + SharedTile<kDim>::Offset(first + i, chunk), from + chunk * 8, first + i < count);
-  }
+template <int kDim, typename Keys>
+constexpr int FlashSharedBytes() {
+  return SharedTile<kDim>::Bytes(kFlashRows + 2 * kFlashKeys) + KeysCopy<kDim, Keys>::kSharedBytes +
+         static_cast<int>(sizeof(QueryTile)) + Keys::kSharedBytes;
 }
 
 /// All of kFlashThreads threads call, with FlashSharedBytes of shared memory, aligned to 128 bytes.
@@ -99,8 +90,11 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
   unsigned char* const q_tile = shared;
   unsigned char* const k_tile = q_tile + Tile::Bytes(kFlashRows);
   unsigned char* const v_tile = k_tile + Tile::Bytes(kFlashKeys);
+  // Of keys and of values in turn: one's are finished before the other's start.
+  const KeysCopy<kDim, Keys> copy(v_tile + Tile::Bytes(kFlashKeys));
   // In shared memory, as registers are what this kernel has none left of.
-  auto* const in_shared = reinterpret_cast<QueryTile*>(v_tile + Tile::Bytes(kFlashKeys));
+  auto* const in_shared =
+      reinterpret_cast<QueryTile*>(v_tile + Tile::Bytes(kFlashKeys) + KeysCopy<kDim, Keys>::kSharedBytes);
   keys.UseShared(reinterpret_cast<unsigned char*>(in_shared + 1));
   const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = WarpOfBlock() * kWarpRows;
   if (threadIdx.x == 0) *in_shared = work;
@@ -111,17 +105,17 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
   unsigned char* const warp_q = q_tile + Tile::Bytes(warp_row);
 
   const auto copy_keys = [&](int tile) {
-    CopyRows<kDim, kFlashKeys>(k_tile, end - tile * kFlashKeys, [&](int row) { return keys.k(tile, row); });
+    copy.Start(k_tile, end - tile * kFlashKeys, [&](int row) { return keys.k(tile, row); });
     CommitCopies();
   };
   const auto copy_values = [&](int tile) {
-    CopyRows<kDim, kFlashKeys>(v_tile, end - tile * kFlashKeys, [&](int row) { return keys.v(tile, row); });
+    copy.Start(v_tile, end - tile * kFlashKeys, [&](int row) { return keys.v(tile, row); });
     CommitCopies();
   };
 
   keys.Publish(0, keys.Find(0, end));
   __syncthreads();
-  CopyRows<kDim, kFlashRows>(q_tile, queries.count, [&](int row) {
+  CopyRows<kDim, kFlashRows, kFlashThreads>(q_tile, queries.count, [&](int row) {
     return queries.q + queries.query(row) * queries.q_stride + queries.head(row) * kDim;
   });
   copy_keys(0);
@@ -136,6 +130,7 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
     const bool all = start + kFlashKeys <= all_see, any = start < any_sees;
     const int next = keys.Find(tile + 1, end);
     WaitForCopies<0>();
+    copy.Finish(k_tile);
     __syncthreads();  // the keys are there, and nobody needs the values before these any more
     copy_values(tile);
     if (all) {
@@ -149,6 +144,7 @@ __device__ void FlashAttention(const QueryTile& work, Keys keys, float scale, un
     }
     keys.Publish(tile + 1, next);
     WaitForCopies<0>();
+    copy.Finish(v_tile);
     __syncthreads();  // the values are there, and nobody needs the keys any more
     if (tile + 1 < tiles) copy_keys(tile + 1);
     if (all) {

@@ -21,16 +21,20 @@ __device__ inline uint16_t PackFloat8(float low, float high) {
 #endif
 }
 
-/// Both bfloat16 of a pair times 2^120.
-__device__ inline uint32_t TimesTwoTo120(uint32_t pair) {
+/// The products of two pairs of bfloat16.
+__device__ inline uint32_t ProductOfPairs(uint32_t pair, uint32_t factors) {
 #ifdef __CUDACC__
   uint32_t product;  // plus -0, which changes no sign; sm_80 has no product alone
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(product) : "r"(pair), "r"(0x7b807b80u), "r"(0x80008000u));
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(product) : "r"(pair), "r"(factors), "r"(0x80008000u));
   return product;
 #else
-  return RoundedPair(FromBits(pair & 0xffffu) * 0x1p120f, FromBits(pair >> 16) * 0x1p120f);
+  return RoundedPair(FromBits(pair & 0xffffu) * FromBits(factors & 0xffffu),
+                     FromBits(pair >> 16) * FromBits(factors >> 16));
 #endif
 }
+
+/// Both bfloat16 of a pair times 2^120.
+__device__ inline uint32_t TimesTwoTo120(uint32_t pair) { return ProductOfPairs(pair, 0x7b807b80u); }
 
 /// Two e4m3, the lower bytes of `pair`, as float32, the lower one first. Exact, as what follows.
 __device__ inline void WidenFloat8(uint32_t pair, float* to) {
@@ -70,6 +74,17 @@ __device__ inline uint32_t Bf16OfFloat8(uint32_t pair) {
 __device__ inline void Bf16OfFloat8(uint32_t four, uint32_t (&pairs)[2]) {
   pairs[0] = Bf16OfFloat8(four);
   pairs[1] = Bf16OfFloat8(four >> 16);
+}
+
+/// Scales of two rows (float8_rows.h) as ScaledFloat8 takes them.
+__device__ inline uint32_t ScaleFactors(float low, float high) {
+  return __byte_perm(__float_as_uint(low * 0x1p120f), __float_as_uint(high * 0x1p120f), 0x7632);
+}
+
+/// Two e4m3 that are numbers, the upper bytes of both halves of `halves`, times their rows' scales. Exact,
+/// and no more work than without scales, which take the place of 2^120.
+__device__ inline uint32_t ScaledFloat8(uint32_t halves, uint32_t factors) {
+  return ProductOfPairs(((halves >> 4) & 0x07f007f0u) | (halves & 0x80008000u), factors);
 }
 
 }  // namespace internvl::cuda

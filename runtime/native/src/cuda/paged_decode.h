@@ -6,7 +6,8 @@
 namespace internvl::cuda {
 
 /// Into how many parts the context of each sequence is cut, each a block's work: as many as fill the device,
-/// by what is known without looking at a sequence.
+/// by what is known without looking at a sequence. Cached: what keys and values are kept as.
+template <typename Cached>
 int DecodeSplits(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t most_keys, int multiprocessors);
 
 /// The working memory, for 2 splits or more: what each split makes of each head.
@@ -22,6 +23,8 @@ struct DecodePartials {
 
 /// Leaves out sequences with several rows or none. dim is 64 or 128, scale positive. The launches depend on
 /// nothing but heads, sequences and splits.
-void LaunchPagedDecode(const Pages<BFloat16>& pages, const DecodePartials& partials, cudaStream_t stream);
+template <typename Cached>
+void LaunchPagedDecode(const Pages<BFloat16, Cached>& pages, const DecodePartials& partials,
+                       cudaStream_t stream);
 
 }  // namespace internvl::cuda

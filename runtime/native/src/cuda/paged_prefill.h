@@ -10,6 +10,7 @@ constexpr int kMostGroup = 2048;
 
 /// Leaves out sequences with one row or none. dim is 64 or 128, scale positive. The launch depends on nothing
 /// but rows, heads and sequences.
-void LaunchPagedPrefill(const Pages<BFloat16>& pages, int64_t rows, cudaStream_t stream);
+template <typename Cached>
+void LaunchPagedPrefill(const Pages<BFloat16, Cached>& pages, int64_t rows, cudaStream_t stream);
 
 }  // namespace internvl::cuda

@@ -30,8 +30,8 @@ __device__ float CombineInBlock(float value, float* parts, Combine&& combine) {
   return combine(combine(parts[0], parts[1]), combine(parts[2], parts[3]));
 }
 
-/// q [dim] over `count` keys, at least one; k(i) and v(i) are where they are. All of kPlainThreads threads
-/// call, with PlainSharedBytes of shared memory.
+/// q [dim] over `count` keys, at least one; k(i) and v(i) are where they are: element d of one is k(i)[d].
+/// All of kPlainThreads threads call, with PlainSharedBytes of shared memory.
 template <typename T, typename K, typename V>
 __device__ void PlainAttention(const T* q, int dim, float scale, int count, K&& k, V&& v, T* out,
                                float* shared) {
@@ -50,7 +50,7 @@ __device__ void PlainAttention(const T* q, int dim, float scale, int count, K&& 
     const int keys = min(kPlainThreads, count - start);
     float score = -INFINITY;
     if (thread < keys) {
-      const T* const key = k(start + thread);
+      const auto key = k(start + thread);
       score = 0.0f;
       for (int d = 0; d < dim; ++d) score = fmaf(query[d], Widened(key[d]), score);
       score *= scale;

@@ -144,6 +144,15 @@ struct WarpAttention {
     }
   }
 
+  /// This lane's part of a row of the output: of the first 16 rows' `half`.
+  __device__ void StoreOutput(int half, float* row) const {
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+      *reinterpret_cast<float2*>(row + n * 8 + threadIdx.x % 4 * 2) =
+          make_float2(output[0][n][half * 2], output[0][n][half * 2 + 1]);
+    }
+  }
+
   /// Makes the sums whole; every row has seen a key, or its sum is 0.
   __device__ void Finish() {
     for (auto& tile : sum) {

@@ -19,9 +19,19 @@ Tensor ReadQkv(const Call& call, const HeadShape& heads) {
 }
 
 PagedCache ReadCache(const Call& call, int index, DType dtype, const HeadShape& heads) {
+  const bool float8 = call.Any(index, "kCache").dtype == DType::kFloat8;
+  const DType type = float8 ? DType::kFloat8 : dtype;
+  const int64_t width = float8 ? heads.dim : heads.kv_width();
   PagedCache cache;
-  cache.k = call.MatrixOf(index, "kCache", dtype, -1, heads.kv_width());
-  cache.v = call.MatrixOf(index + 1, "vCache", dtype, cache.k.rows(), heads.kv_width());
+  cache.k = call.MatrixOf(index, "kCache", type, -1, width);
+  cache.v = call.MatrixOf(index + 1, "vCache", type, cache.k.rows(), width);
+  cache.slots = cache.k.rows();
+  if (float8) {
+    REQUIRE(call, cache.slots % heads.kv_heads == 0,
+            "kCache " + Describe(cache.k) + " must have as many rows for each of " +
+                std::to_string(heads.kv_heads) + " heads");
+    cache.slots /= heads.kv_heads;
+  }
   return cache;
 }
 
@@ -43,7 +53,7 @@ void CheckSequences(const Call& call, const Tensor& qkv, const PagedCache& cache
                 std::to_string(queries) + " query rows and fit into maxBlocks * blockSize");
     for (int64_t b = 0; b * cache.block_size < length; ++b) {
       const int64_t block = sequences.block_tables[s * max_blocks + b];
-      REQUIRE(call, block >= 0 && (block + 1) * cache.block_size <= cache.k.rows(),
+      REQUIRE(call, block >= 0 && (block + 1) * cache.block_size <= cache.slots,
               "blockTables: block " + std::to_string(block) + " of " + sequence() + " lies outside kCache " +
                   Describe(cache.k));
     }
@@ -64,7 +74,7 @@ Napi::Value RopeAndStoreKv(const Call& call) {
   for (int64_t r = 0; r < qkv.rows(); ++r) {
     REQUIRE(call, positions[r] >= 0 && positions[r] < cos_sin.rows(),
             "positions holds " + std::to_string(positions[r]) + ", outside cosSin " + Describe(cos_sin));
-    REQUIRE(call, slots[r] >= 0 && slots[r] < cache.k.rows(),
+    REQUIRE(call, slots[r] >= 0 && slots[r] < cache.slots,
             "slots holds " + std::to_string(slots[r]) + ", outside kCache " + Describe(cache.k));
   }
   call.backend().RopeAndStoreKv(qkv, positions.tensor, slots.tensor, cos_sin, cache, heads);

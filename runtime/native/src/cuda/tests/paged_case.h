@@ -9,6 +9,7 @@
 
 #include "../paged_attention.h"
 #include "attention_reference.h"
+#include "cache_copy.h"
 #include "device_array.h"
 
 namespace internvl::cuda {
@@ -22,21 +23,19 @@ struct Layout {
 };
 
 /// Sequences with shuffled blocks in a cache, and what is on the device of them.
-template <typename T>
+template <typename T, typename Cached = T>
 class PagedCase {
  public:
   PagedCase(std::vector<Sequence> sequences, const Layout& layout, int64_t max_blocks)
-      : layout_(layout), max_blocks_(max_blocks) {
-    int64_t blocks = 3;
-    for (const Sequence& s : sequences) blocks += max_blocks_ * (s.context >= 0);
-    k_.assign(static_cast<size_t>(blocks * layout.block_size * kv_width()), FromFloat<T>(NAN));
-    v_ = k_;
-    free_.resize(static_cast<size_t>(blocks));
+      : layout_(layout),
+        max_blocks_(max_blocks),
+        blocks_(3 + max_blocks * static_cast<int64_t>(sequences.size())),
+        k_(blocks_ * layout.block_size, layout.kv_heads, layout.dim),
+        v_(blocks_ * layout.block_size, layout.kv_heads, layout.dim) {
+    free_.resize(static_cast<size_t>(blocks_));
     for (size_t i = 0; i < free_.size(); ++i) free_[i] = static_cast<int32_t>(i);
     std::shuffle(free_.begin(), free_.end(), random_numbers);
     Fill(std::move(sequences));
-    k_device_ = std::make_unique<DeviceArray<T>>(k_);
-    v_device_ = std::make_unique<DeviceArray<T>>(v_);
     qkv_device_ = std::make_unique<DeviceArray<T>>(qkv_);
     out_ = std::make_unique<DeviceArray<T>>(static_cast<size_t>(rows() * width()));
     starts_device_ = std::make_unique<DeviceArray<int32_t>>(starts_);
@@ -46,8 +45,9 @@ class PagedCase {
 
   void Launch(float scale, Scratch& scratch) {
     AttendPages(Matrix(*qkv_device_, qkv_width()),
-                {.k = Matrix(*k_device_, kv_width()),
-                 .v = Matrix(*v_device_, kv_width()),
+                {.k = k_.tensor(),
+                 .v = v_.tensor(),
+                 .slots = blocks_ * layout_.block_size,
                  .block_size = layout_.block_size},
                 {.query_start = {Matrix(*starts_device_, 1), starts_},
                  .context_lengths = {Matrix(*contexts_device_, 1), contexts_},
@@ -60,8 +60,6 @@ class PagedCase {
   /// Other sequences in the same places of the device, in as many rows.
   void Replace(std::vector<Sequence> sequences) {
     Fill(std::move(sequences));
-    k_device_->Write(k_);
-    v_device_->Write(v_);
     qkv_device_->Write(qkv_);
     out_->Write(std::vector<T>(out_->size(), FromFloat<T>(NAN)));
     starts_device_->Write(starts_);
@@ -80,9 +78,8 @@ class PagedCase {
         for (int64_t head = 0; head < layout_.heads; ++head) {
           std::vector<const T*> keys, values;
           for (int32_t p = 0; p <= sequence.context - sequence.queries + i; ++p) {
-            const int64_t at = Slot(s, p) * kv_width() + head / group * dim;
-            keys.push_back(k_.data() + at);
-            values.push_back(v_.data() + at);
+            keys.push_back(k_.row(Slot(s, p), head / group));
+            values.push_back(v_.row(Slot(s, p), head / group));
           }
           const std::string wrong = CompareRow(qkv_.data() + row * qkv_width() + head * dim, keys, values,
                                                dim, scale, out_->data() + row * width() + head * dim, worst);
@@ -114,8 +111,8 @@ class PagedCase {
     starts_ = {0};
     contexts_.clear();
     tables_.assign(sequences_.size() * static_cast<size_t>(max_blocks_), -1);
-    std::fill(k_.begin(), k_.end(), FromFloat<T>(NAN));
-    std::fill(v_.begin(), v_.end(), FromFloat<T>(NAN));
+    k_.Clear();
+    v_.Clear();
     size_t next = 0;
     for (size_t s = 0; s < sequences_.size(); ++s) {
       starts_.push_back(starts_.back() + sequences_[s].queries);
@@ -124,21 +121,20 @@ class PagedCase {
         tables_[s * static_cast<size_t>(max_blocks_) + static_cast<size_t>(b)] = free_.at(next++);
       }
       for (int32_t p = 0; p < sequences_[s].context; ++p) {
-        const std::vector<T> k = Random<T>(static_cast<size_t>(kv_width()));
-        const std::vector<T> v = Random<T>(static_cast<size_t>(kv_width()));
-        std::copy(k.begin(), k.end(), k_.begin() + Slot(s, p) * kv_width());
-        std::copy(v.begin(), v.end(), v_.begin() + Slot(s, p) * kv_width());
+        k_.Set(Slot(s, p));
+        v_.Set(Slot(s, p));
       }
     }
     qkv_ = Random<T>(static_cast<size_t>(rows() * qkv_width()));
   }
 
   const Layout layout_;
-  const int64_t max_blocks_;
+  const int64_t max_blocks_, blocks_;
+  CacheCopy<T, Cached> k_, v_;
   std::vector<Sequence> sequences_;
-  std::vector<T> qkv_, k_, v_;
+  std::vector<T> qkv_;
   std::vector<int32_t> free_, starts_, contexts_, tables_;
-  std::unique_ptr<DeviceArray<T>> qkv_device_, k_device_, v_device_, out_;
+  std::unique_ptr<DeviceArray<T>> qkv_device_, out_;
   std::unique_ptr<DeviceArray<int32_t>> starts_device_, contexts_device_, tables_device_;
 };
 
