@@ -15,6 +15,7 @@ export interface GenerateFlags extends SamplingFlags {
   tensorParallelSize: 1 | 2 | 4 | 8;
   dtype: 'float32' | 'bfloat16';
   quantization: 'none' | 'int8' | 'fp8';
+  kvCacheDtype: 'auto' | 'fp8';
   json?: true;
 }
 
@@ -40,6 +41,7 @@ export function generateCommand(): Command {
     .addOption(
       new Option('--quantization <type>', 'with --model').choices(['none', 'int8', 'fp8']).default('none'),
     )
+    .addOption(new Option('--kv-cache-dtype <type>', 'with --model').choices(['auto', 'fp8']).default('auto'))
     .option('--json', 'print one JSON object when the answer is complete')
     .addHelpText(
       'after',

@@ -6,6 +6,7 @@ const placement: Placement = {
   worldSize: 2,
   dtype: 'bfloat16',
   quantization: 'none',
+  kvCacheDtype: 'auto',
   blockSize: 16,
   parameters: 40_068_684_160,
   ranks: [0, 1].map((rank) => ({
@@ -45,6 +46,11 @@ describe('formatPlacement', () => {
       'Large\t80 GiB\tyes\t4096',
       '',
     ]);
+  });
+
+  it('says how keys and values are kept where that is not as the rest', () => {
+    const lines = formatPlacement({ ...placement, kvCacheDtype: 'fp8' }, plain, false).split('\n');
+    expect(lines).toContain('KV cache       120 KiB a token on each rank, as fp8');
   });
 
   it('lines columns up for a terminal', () => {

@@ -9,6 +9,7 @@ interface InspectFlags {
   tensorParallelSize: 1 | 2 | 4 | 8;
   dtype: 'float32' | 'bfloat16';
   quantization: 'none' | 'int8' | 'fp8';
+  kvCacheDtype: 'auto' | 'fp8';
   json?: true;
 }
 
@@ -32,6 +33,11 @@ export function inspectCommand(): Command {
         .choices(['none', 'int8', 'fp8'])
         .default('none'),
     )
+    .addOption(
+      new Option('--kv-cache-dtype <type>', 'type of keys and values; auto: that of the model')
+        .choices(['auto', 'fp8'])
+        .default('auto'),
+    )
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -49,6 +55,7 @@ Examples:
       const placement = describePlacement(model, flags.tensorParallelSize, flags.dtype, {
         blockSize: BLOCK_SIZE,
         quantization: flags.quantization,
+        kvCacheDtype: flags.kvCacheDtype,
       });
       if (flags.json === true) {
         process.stdout.write(`${JSON.stringify(placement)}\n`);
@@ -68,6 +75,7 @@ export function formatPlacement(
     worldSize,
     dtype,
     quantization,
+    kvCacheDtype,
     parameters,
     ranks,
     visionHeads,
@@ -92,7 +100,7 @@ export function formatPlacement(
     '',
     `vision heads   ${padded(visionHeads)}`,
     `vocabulary     ${padded(vocabulary)}`,
-    `KV cache       ${formatBytes(kvBytesPerToken)} a token on each rank`,
+    `KV cache       ${formatBytes(kvBytesPerToken)} a token on each rank${kvCacheDtype === 'auto' ? '' : `, as ${kvCacheDtype}`}`,
     '',
     ...table(
       ['GPU of each rank', 'memory', 'fits', 'KV cache tokens'],

@@ -71,7 +71,12 @@ function describeFailure(error: unknown, logs: string): unknown {
 /** What `--model DIR` serves: one replica of the model, nothing kept waiting for others. */
 export async function deploymentOf(
   directory: string,
-  engine: { readonly dtype: string; readonly quantization: string; readonly tensorParallelSize: number },
+  engine: {
+    readonly dtype: string;
+    readonly quantization: string;
+    readonly kvCacheDtype: string;
+    readonly tensorParallelSize: number;
+  },
 ): Promise<InternVLDeployment> {
   await assertModelDirectory(directory, '--model');
   const manifest = {
@@ -81,7 +86,11 @@ export async function deploymentOf(
     spec: {
       model: { source: 'file:.' },
       tensorParallel: { size: engine.tensorParallelSize },
-      engine: { dtype: engine.dtype, quantization: engine.quantization },
+      engine: {
+        dtype: engine.dtype,
+        quantization: engine.quantization,
+        kvCache: { dtype: engine.kvCacheDtype },
+      },
       // Nobody waits for a command that cannot start its model: what fails once fails.
       rollout: { maxGroupRestarts: 1, drainTimeout: '5s' },
     },

@@ -82,6 +82,15 @@ describe('localise', () => {
     expect(flag(fixed, 'kv-cache-fraction')).toBeUndefined();
   });
 
+  it('keeps keys and values as asked', () => {
+    const kept = (kvCache: object) =>
+      flag(local({ engine: { kvCache } }).replicas[0]?.processes[0], 'kv-cache-dtype');
+    expect(kept({ dtype: 'fp8' })).toBe('fp8');
+    // What an image from before the flag would not know is not given where it says nothing.
+    expect(kept({ dtype: 'auto' })).toBeUndefined();
+    expect(kept({ fraction: 0.5 })).toBeUndefined();
+  });
+
   it('refuses too few ports', () => {
     const options = { ports: [1], routerGrpc: 'a:1', routerMetrics: 'a:2', cores: 1 };
     expect(() => localise(planned({}), options)).toThrow(RangeError);

@@ -37,6 +37,7 @@ describe('parseManifest', () => {
     ['a number', '  engine: {kvCache: {bytes: 1048576}}'],
     ['a quantity', '  engine: {kvCache: {bytes: 8Gi}}'],
     ['a fraction', '  engine: {kvCache: {fraction: 0.5}}'],
+    ['an fp8 cache', '  engine: {kvCache: {fraction: 0.5, dtype: fp8}}'],
     ['a device', '  device: {resourceName: nvidia.com/gpu}'],
     ['a toleration', '  tolerations: [{key: gpu, operator: Exists}]'],
     ['resources', '  resources: {limits: {memory: 8Gi, cpu: 2}}'],
@@ -61,6 +62,11 @@ describe('parseManifest', () => {
     ],
     ['a value below the least', '  replicas: -1', /spec\.replicas: found -1; must be >= 0/],
     ['a wrong enum', '  engine: {dtype: fp8}', /found "fp8"; allowed: "auto", "float32", "bfloat16"/],
+    [
+      'an unknown cache',
+      '  engine: {kvCache: {dtype: int8}}',
+      /kvCache\.dtype: found "int8"; allowed: "auto", "fp8"/,
+    ],
     ['a wrong quantity', '  engine: {kvCache: {bytes: lots}}', /kvCache\.bytes: found "lots"; must match/],
     [
       'a quantity of a wrong type',

@@ -25,6 +25,7 @@ describe('parseConfig', () => {
       loadFormat: 'auto',
       dtype: 'bfloat16',
       kvCache: { fraction: 0.3 },
+      kvCacheDtype: 'auto',
       metricsListen: undefined,
       hangTimeoutMs: 4000,
       prefixCache: true,
@@ -37,6 +38,14 @@ describe('parseConfig', () => {
   it('reads what is to be cached', () => {
     const config = parseConfig('--model m --prefix-cache off --encoder-cache-bytes 0'.split(' '), machine);
     expect(config).toMatchObject({ prefixCache: false, encoderCacheBytes: 0 });
+  });
+
+  it('reads what keys and values are kept as', () => {
+    expect(parseConfig('--model m --kv-cache-dtype fp8'.split(' '), machine).kvCacheDtype).toBe('fp8');
+    expect(parseConfig('--model m --kv-cache-dtype auto'.split(' '), machine).kvCacheDtype).toBe('auto');
+    expect(problems('--model m --kv-cache-dtype int8'.split(' '))).toEqual([
+      "--kv-cache-dtype is 'int8': it must be one of auto, fp8",
+    ]);
   });
 
   it('reads how long a step should take', () => {

@@ -42,6 +42,8 @@ export interface Config {
   readonly stepTargetMs: number;
   readonly blockSize: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
+  /** fp8: keys and values in half the bytes of bfloat16. */
+  readonly kvCacheDtype: 'auto' | 'fp8';
   /** Sequences that begin alike share what was computed of their beginning. */
   readonly prefixCache: boolean;
   /** Rows of encoded pictures kept on each rank for whoever asks about them again; 0 = none. */
@@ -88,6 +90,7 @@ const FLAGS = {
   'block-size': 'string',
   'kv-cache-bytes': 'string',
   'kv-cache-fraction': 'string',
+  'kv-cache-dtype': 'string',
   'prefix-cache': 'string',
   'encoder-cache-bytes': 'string',
   'max-images': 'string',
@@ -155,6 +158,7 @@ export function parseConfig(argv: readonly string[], machine: Machine): Config {
       bytes === undefined
         ? { fraction: flags.fraction('kv-cache-fraction', device.kind === 'cuda' ? 0.9 : 0.3) } // of free memory: several ranks fit on one machine, a GPU is a rank's own
         : { bytes },
+    kvCacheDtype: flags.oneOf('kv-cache-dtype', ['auto', 'fp8'], 'auto'),
     prefixCache: flags.oneOf('prefix-cache', ['on', 'off'], 'on') === 'on',
     encoderCacheBytes: flags.integer('encoder-cache-bytes', 256 << 20, { min: 0 }), // about 70 pictures of the published model
     maxImages: flags.integer('max-images', 4, { min: 0, max: 256 }), // per prompt

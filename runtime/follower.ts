@@ -24,7 +24,7 @@ export async function runFollower(self: RankProcess): Promise<void> {
 
   const thread = new EngineThread(threadOptions(config));
   self.ownThread(thread);
-  const { rank, worldSize, dtype, quantization, blockSize } = config;
+  const { rank, worldSize, dtype, quantization, kvCacheDtype, blockSize } = config;
   const prepared = await thread.prepare();
   self.startup.end('open');
   let loadedAt = performance.now();
@@ -47,6 +47,7 @@ export async function runFollower(self: RankProcess): Promise<void> {
       modelFingerprint: prepared.fingerprint,
       dtype,
       quantization,
+      kvCacheDtype,
       blockSize,
       maxModelLength: prepared.maxModelLength,
       version: SHARD_VERSION,

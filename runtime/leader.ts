@@ -111,7 +111,7 @@ export async function runLeader(self: RankProcess): Promise<void> {
 
 async function startGroup(self: RankProcess): Promise<StartedEngine> {
   const { config, logger } = self;
-  const { rank, worldSize, dtype, quantization, blockSize, maxSequences } = config;
+  const { rank, worldSize, dtype, quantization, kvCacheDtype, blockSize, maxSequences } = config;
   let group: ShardGroup | undefined;
   const engineFailed = (error: Error): void => {
     if (error.name !== 'CollectiveError' || !group) {
@@ -145,6 +145,7 @@ async function startGroup(self: RankProcess): Promise<StartedEngine> {
       modelFingerprint: fingerprint,
       dtype,
       quantization,
+      kvCacheDtype,
       blockSize,
       maxModelLength,
       version: SHARD_VERSION,

@@ -150,6 +150,7 @@ export function threadOptions(config: Config): ThreadOptions {
     maxBatchedTokens: config.maxBatchedTokens,
     stepTargetMs: config.stepTargetMs,
     kvCache: config.kvCache,
+    kvCacheDtype: config.kvCacheDtype,
     prefixCache: config.prefixCache,
     encoderCacheBytes: config.encoderCacheBytes,
   };

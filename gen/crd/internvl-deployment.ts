@@ -107,7 +107,7 @@ export interface InternVLDeployment {
        */
       maxBatchedTokens: number;
       /**
-       * Memory for keys and values on each rank, as a share of what is free or in bytes. Default, the share 0.3.
+       * Memory for keys and values on each rank, as a share of what is free or in bytes, and their type. Default, the share 0.3.
        */
       kvCache?: {
         /**
@@ -118,6 +118,10 @@ export interface InternVLDeployment {
          * Bytes: a number or a quantity such as 8Gi.
          */
         bytes?: number | string;
+        /**
+         * fp8 keeps keys and values as e4m3 with a scale for each token and head, so that the same memory holds nearly twice the tokens. auto, the default, as engine.dtype.
+         */
+        dtype?: 'auto' | 'fp8';
       };
       /**
        * What one request may bring along.

@@ -86,6 +86,7 @@ function rankArgs(
     'max-batched-tokens': engine.maxBatchedTokens,
     'kv-cache-bytes': engine.kvCache?.bytes === undefined ? undefined : bytesOf(engine.kvCache.bytes),
     'kv-cache-fraction': engine.kvCache?.fraction,
+    'kv-cache-dtype': engine.kvCache?.dtype === 'auto' ? undefined : engine.kvCache?.dtype,
     'max-images': engine.limits.maxImages,
     'max-image-bytes': bytesOf(engine.limits.maxImageBytes),
     'drain-timeout-ms': RANK_DRAIN_SECONDS * 1000,

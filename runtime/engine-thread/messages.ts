@@ -24,6 +24,7 @@ export interface ThreadOptions {
   readonly maxBatchedTokens: number;
   readonly stepTargetMs: number;
   readonly kvCache: { readonly bytes: number } | { readonly fraction: number };
+  readonly kvCacheDtype: 'auto' | 'fp8';
   readonly prefixCache: boolean;
   readonly encoderCacheBytes: number;
 }

@@ -11,7 +11,7 @@ import type { ModelConfig } from '../model/config.ts';
 import { dummyWeights } from '../model/dummy-weights.ts';
 import { imageBytes } from '../model/image-bytes.ts';
 import { InternVL } from '../model/internvl.ts';
-import { kvBytesPerBlock, kvCacheBlocks } from '../model/kv-cache-size.ts';
+import { kvBytesPerBlock, kvCacheBlocks, kvDType } from '../model/kv-cache-size.ts';
 import { loadWeights } from '../model/loader.ts';
 import type { Weights } from '../model/loader.ts';
 import { OutOfMemory } from '../model/memory-plan.ts';
@@ -126,6 +126,7 @@ export class RankModel {
       worldSize,
       dtype,
       kvCache: { blocks: kvBlocks, blockSize, maxModelLength: this.#maxModelLength },
+      kvCacheDtype: this.#options.kvCacheDtype,
       runsAhead: this.#options.device.kind === 'cuda' ? { maxSequences, maxBatchedTokens } : undefined,
       // Exchanges by way of the host cannot be recorded.
       decodeGraphs:
@@ -156,16 +157,20 @@ export class RankModel {
     return this.#plans.reduce((sum, plan) => sum + planBytes(plan), 0);
   }
 
+  get #kvBlockBytes(): number {
+    const { dtype, kvCacheDtype, worldSize, blockSize } = this.#options;
+    return kvBytesPerBlock(this.#config, worldSize, kvDType(kvCacheDtype, dtype), blockSize);
+  }
+
   /** What runs out of memory says who was to hold how much. */
   #explained<T>(kvBlocks: number, run: () => T): T {
     try {
       return run();
     } catch (error) {
       if (!(error instanceof Error) || error.name !== 'OutOfMemory') throw error;
-      const { dtype, worldSize, blockSize } = this.#options;
       const plan = {
         weights: this.#weightBytes,
-        kvCache: kvBlocks * kvBytesPerBlock(this.#config, worldSize, dtype, blockSize),
+        kvCache: kvBlocks * this.#kvBlockBytes,
         encodedPictures: this.#encoderCacheBytes,
         forwardPasses: activationBytes(this.#config, this.#options),
       };
@@ -183,7 +188,7 @@ export class RankModel {
   }
 
   #kvBlocks(): number {
-    const { dtype, worldSize, blockSize, maxSequences, kvCache, encoderCacheBytes } = this.#options;
+    const { blockSize, maxSequences, kvCache, encoderCacheBytes } = this.#options;
     const left = this.#memoryLeft();
     const { maxEncodedImages } = DEFAULT_TUNING;
     const pictures = { imageBytes: this.prepared.imageBytes, maxEncodedImages, encoderCacheBytes };
@@ -191,7 +196,7 @@ export class RankModel {
     this.#encoderCacheBytes = memory.encoderCacheBytes;
     return kvCacheBlocks({
       availableBytes: memory.kvBytes,
-      bytesPerBlock: kvBytesPerBlock(this.#config, worldSize, dtype, blockSize),
+      bytesPerBlock: this.#kvBlockBytes,
       blockSize,
       maxModelLength: this.#maxModelLength,
       maxSequences,

@@ -8,6 +8,7 @@ import type { BatchIndices } from './batch-indices.ts';
 import type { ModelConfig } from './config.ts';
 import { DecodeGraphs, isDecode } from './decode-graphs.ts';
 import type { DecodeResults } from './decode-graphs.ts';
+import { kvDType, type KvCacheDType } from './kv-cache-size.ts';
 import { KvCache, type KvCacheOptions } from './kv-cache.ts';
 import { LlamaDecoder } from './llama.ts';
 import type { Weights } from './loader.ts';
@@ -27,6 +28,8 @@ export interface InternVLOptions {
   readonly worldSize: number;
   readonly dtype: WeightDType;
   readonly kvCache: Omit<KvCacheOptions, 'spareBlock'>;
+  /** Of the cache; absent: as the model computes. */
+  readonly kvCacheDtype?: KvCacheDType | undefined;
   /**
    * Rows of logits and tokens of a step, at most, when steps may be begun before the tokens of the last are known: where calls return before their work is
    * done.
@@ -69,13 +72,24 @@ export class InternVL implements Model {
 
   /** Takes over the weights: close() frees them. */
   constructor(native: Native, config: ModelConfig, weights: Weights, options: InternVLOptions) {
-    const { rank, worldSize, dtype, kvCache, runsAhead, decodeGraphs, progress, taps } = options;
+    const {
+      rank,
+      worldSize,
+      dtype,
+      kvCache,
+      kvCacheDtype = 'auto',
+      runsAhead,
+      decodeGraphs,
+      progress,
+      taps,
+    } = options;
     this.#context = { native, dtype, rank, worldSize, progress, taps };
     this.#config = config;
     this.#weights = weights;
     this.vocabSize = config.llm.vocabSize;
     const spareBlock = decodeGraphs !== undefined;
-    this.#cache = new KvCache(native, config.llm, worldSize, dtype, { ...kvCache, spareBlock });
+    const keptAs = kvDType(kvCacheDtype, dtype);
+    this.#cache = new KvCache(native, config.llm, worldSize, keptAs, { ...kvCache, spareBlock });
     const heads = localVisionHeads(config, worldSize);
     this.#vision = new VisionTower(this.#context, config.vision, heads, weights);
     this.#projector = new Projector(this.#context, config, weights);

@@ -9,17 +9,28 @@ export class KvCacheError extends Error {
   readonly code = 'kv_cache_too_small';
 }
 
+/** What is asked for: the type that the model computes in, or e4m3. */
+export type KvCacheDType = 'auto' | 'fp8';
+
+/** The type that keys and values are kept in; float8 has a float32 scale for each token's key, and value, of each head. */
+export type KvDType = WeightDType | 'float8';
+
+export function kvDType(asked: KvCacheDType, dtype: WeightDType): KvDType {
+  return asked === 'fp8' ? 'float8' : dtype;
+}
+
 /** Bytes that one token takes on one rank: a key and a value of each of the rank's heads in every layer. */
-export function kvBytesPerToken(config: ModelConfig, worldSize: number, dtype: WeightDType): number {
+export function kvBytesPerToken(config: ModelConfig, worldSize: number, dtype: KvDType): number {
   const { numLayers, numKvHeads, headDim } = config.llm;
-  return 2 * numLayers * (numKvHeads / worldSize) * headDim * bytesPerElement(dtype);
+  const row = dtype === 'float8' ? headDim + 4 : headDim * bytesPerElement(dtype);
+  return 2 * numLayers * (numKvHeads / worldSize) * row;
 }
 
 /** Bytes of one block of blockSize tokens on one rank. */
 export function kvBytesPerBlock(
   config: ModelConfig,
   worldSize: number,
-  dtype: WeightDType,
+  dtype: KvDType,
   blockSize: number,
 ): number {
   return kvBytesPerToken(config, worldSize, dtype) * blockSize;
@@ -50,7 +61,7 @@ export function kvCacheBlocks(limits: KvCacheLimits): number {
   if (fitting < perSequence)
     throw new KvCacheError(
       `${availableBytes} bytes of KV cache hold ${fitting * blockSize} tokens; one sequence of ${maxModelLength} tokens needs ${perSequence * bytesPerBlock} bytes: ` +
-        'give the cache more memory, the encoder cache less, shorten the maximum model length or split the model over more ranks',
+        'give the cache more memory, the encoder cache less, keep it as fp8 (--kv-cache-dtype), shorten the maximum model length or split the model over more ranks',
     );
   return Math.min(fitting, maxSequences * perSequence);
 }

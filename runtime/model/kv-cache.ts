@@ -4,7 +4,7 @@
 import type { Native, Tensor } from '../native/index.ts';
 import type { LlmConfig } from './config.ts';
 import { rotaryTable } from './rope.ts';
-import type { WeightDType } from './tensor-plan.ts';
+import type { KvDType } from './kv-cache-size.ts';
 
 /** Sizes of the cache. */
 export interface KvCacheOptions {
@@ -17,7 +17,10 @@ export interface KvCacheOptions {
   readonly spareBlock?: boolean;
 }
 
-/** Keys and values per layer, [blocks * blockSize (and the spare block), local KV heads * headDim] each, and the rotary table [maxModelLength, headDim]. */
+/**
+ * Keys and values per layer, and the rotary table [maxModelLength, headDim]. A slot is a place for a token: blocks * blockSize, and the spare block's. Keys are
+ * [slots, local KV heads * headDim], and so are values; float8 ones [local KV heads * slots, headDim], so that each row, which has a scale, is one vector.
+ */
 export class KvCache {
   readonly #native: Native;
   readonly keys: readonly Tensor[];
@@ -25,18 +28,11 @@ export class KvCache {
   readonly rotary: Tensor;
   readonly blockSize: number;
 
-  constructor(
-    native: Native,
-    config: LlmConfig,
-    worldSize: number,
-    dtype: WeightDType,
-    options: KvCacheOptions,
-  ) {
+  constructor(native: Native, config: LlmConfig, worldSize: number, dtype: KvDType, options: KvCacheOptions) {
     const { blocks, blockSize, maxModelLength, spareBlock = false } = options;
-    const shape = [
-      (spareBlock ? blocks + 1 : blocks) * blockSize,
-      (config.numKvHeads / worldSize) * config.headDim,
-    ];
+    const slots = (spareBlock ? blocks + 1 : blocks) * blockSize;
+    const heads = config.numKvHeads / worldSize;
+    const shape = dtype === 'float8' ? [heads * slots, config.headDim] : [slots, heads * config.headDim];
     const allocate = () => Array.from({ length: config.numLayers }, () => native.allocate(dtype, shape));
     this.#native = native;
     this.blockSize = blockSize;

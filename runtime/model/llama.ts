@@ -93,8 +93,8 @@ export class LlamaDecoder {
     const { native, dtype } = this.#context;
     const { headDim, rmsNormEps } = this.#config;
     const { keys, values, rotary } = this.#cache;
-    const k = keys[index] as Tensor; // [blocks * blockSize, KV * D]
-    const v = values[index] as Tensor; // [blocks * blockSize, KV * D]
+    const k = keys[index] as Tensor; // [slots, KV * D], or float8 [KV * slots, D]
+    const v = values[index] as Tensor;
     const h = native.rmsNorm(x, layer.inputLayernorm, rmsNormEps); // [T, H]
     const qkv = native.linear(h, layer.qkvProj, null, dtype); // [T, (Q + 2 KV) * D]
     const { positions, slots } = batch;
@@ -108,8 +108,8 @@ export class LlamaDecoder {
     const { headDim } = this.#config;
     return this.#context.native.pagedAttention(
       qkv,
-      keys[index] as Tensor, // [blocks * blockSize, KV * D]
-      values[index] as Tensor, // [blocks * blockSize, KV * D]
+      keys[index] as Tensor,
+      values[index] as Tensor,
       batch.queryStart,
       batch.contextLengths,
       batch.blockTables,

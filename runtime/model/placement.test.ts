@@ -42,8 +42,17 @@ describe('describePlacement of the published 40B model', () => {
     expect(fits(4)['A100 40 GB']).toBeGreaterThan(250_000);
   });
 
-  function fits(worldSize: number): Record<string, number> {
-    const { gpus } = describePlacement(config40B(), worldSize, 'bfloat16', { blockSize: 16 });
+  it('has nearly twice the tokens of an fp8 cache', () => {
+    const options = { blockSize: 16, kvCacheDtype: 'fp8' } as const;
+    const placement = describePlacement(config40B(), 2, 'bfloat16', options);
+    expect(placement.kvBytesPerToken).toBe(63_360);
+    expect(placement.kvBytesPerBlock).toBe(16 * 63_360);
+    const tokens = fits(2, 'fp8')['L40S 48 GB'] ?? 0;
+    expect(tokens / (fits(2)['L40S 48 GB'] ?? 0)).toBeCloseTo(122_880 / 63_360, 2);
+  });
+
+  function fits(worldSize: number, kvCacheDtype: 'auto' | 'fp8' = 'auto'): Record<string, number> {
+    const { gpus } = describePlacement(config40B(), worldSize, 'bfloat16', { blockSize: 16, kvCacheDtype });
     return Object.fromEntries(gpus.map(({ gpu, kvTokens, fits }) => [gpu, fits ? kvTokens : 0]));
   }
 });

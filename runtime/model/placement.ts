@@ -1,7 +1,7 @@
 // What each rank of a tensor-parallel group holds, from config.json alone: for `internvl inspect` and for memory estimates before loading.
 
 import type { ModelConfig } from './config.ts';
-import { kvBytesPerBlock, kvBytesPerToken } from './kv-cache-size.ts';
+import { kvBytesPerBlock, kvBytesPerToken, kvDType, type KvCacheDType } from './kv-cache-size.ts';
 import { localVisionHeads, localVocab, partition, type Quantization } from './partition.ts';
 import { elements, paddingBytes, planBytes, type TensorPlan, type WeightDType } from './tensor-plan.ts';
 
@@ -36,6 +36,7 @@ export interface Placement {
   readonly worldSize: number;
   readonly dtype: WeightDType;
   readonly quantization: Quantization;
+  readonly kvCacheDtype: KvCacheDType;
   readonly blockSize: number;
   /** Parameters of the unsplit model. */
   readonly parameters: number;
@@ -65,24 +66,31 @@ export function describePlacement(
   config: ModelConfig,
   worldSize: number,
   dtype: WeightDType,
-  { blockSize, quantization = 'none' }: { readonly blockSize: number; readonly quantization?: Quantization },
+  options: {
+    readonly blockSize: number;
+    readonly quantization?: Quantization;
+    readonly kvCacheDtype?: KvCacheDType;
+  },
 ): Placement {
+  const { blockSize, quantization = 'none', kvCacheDtype = 'auto' } = options;
+  const kept = kvDType(kvCacheDtype, dtype);
   const ranks: RankWeights[] = [];
   for (let rank = 0; rank < worldSize; rank++)
     ranks.push(rankWeights(rank, partition(config, rank, worldSize, dtype, quantization)));
-  const perToken = kvBytesPerToken(config, worldSize, dtype);
+  const perToken = kvBytesPerToken(config, worldSize, kept);
   const largest = Math.max(...ranks.map((rank) => rank.totalBytes));
   return {
     worldSize,
     dtype,
     quantization,
+    kvCacheDtype,
     blockSize,
     parameters: parameterCount(config),
     ranks,
     visionHeads: padding(config.vision.numHeads, localVisionHeads(config, worldSize) * worldSize),
     vocabulary: padding(config.llm.vocabSize, localVocab(config, worldSize) * worldSize),
     kvBytesPerToken: perToken,
-    kvBytesPerBlock: kvBytesPerBlock(config, worldSize, dtype, blockSize),
+    kvBytesPerBlock: kvBytesPerBlock(config, worldSize, kept, blockSize),
     gpus: GPUS.map(([gpu, mebibytes]) => {
       const memoryBytes = mebibytes * 2 ** 20;
       const left = memoryBytes - RESERVED_BYTES - largest;

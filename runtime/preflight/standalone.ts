@@ -132,6 +132,7 @@ function identity(rank: number, worldSize: number): RankIdentity {
     modelFingerprint: 'preflight',
     dtype: 'float32',
     quantization: 'none',
+    kvCacheDtype: 'auto',
     blockSize: 0,
     maxModelLength: 0,
     version: SHARD_VERSION,

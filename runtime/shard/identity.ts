@@ -5,7 +5,7 @@ import type { JoinRequest } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import { RpcError } from '../../rpc/status.ts';
 
 /** Raised with every change after which ranks of two versions can not work together. */
-export const SHARD_VERSION = '4';
+export const SHARD_VERSION = '5';
 
 /** The facts of a rank that its group must share, and its place in it. */
 export interface RankIdentity {
@@ -14,6 +14,7 @@ export interface RankIdentity {
   readonly modelFingerprint: string;
   readonly dtype: string;
   readonly quantization: string;
+  readonly kvCacheDtype: string;
   readonly blockSize: number;
   readonly maxModelLength: number;
   readonly version: string;
@@ -25,6 +26,7 @@ const FIELDS: readonly [keyof RankIdentity, string][] = [
   ['modelFingerprint', 'model_fingerprint'],
   ['dtype', 'dtype'],
   ['quantization', 'quantization'],
+  ['kvCacheDtype', 'kv_cache_dtype'],
   ['blockSize', 'block_size'],
   ['maxModelLength', 'max_model_length'],
   ['version', 'version'],

@@ -121,6 +121,12 @@ const BAD: readonly (readonly [what: string, spec: Spec, field: string, rule: st
     'from 0.01 to 0.95',
   ],
   [
+    'a cache of an unknown type',
+    { engine: { kvCache: { dtype: 'e5m2' } } },
+    'spec.engine.kvCache.dtype',
+    'supported values: "auto", "fp8"',
+  ],
+  [
     'a cache of 0 bytes',
     { engine: { kvCache: { bytes: '0Gi' } } },
     'spec.engine.kvCache.bytes',
@@ -291,6 +297,8 @@ const GOOD: readonly (readonly [what: string, spec: Spec, name?: string])[] = [
     'a device class',
     { device: { deviceClassName: 'gpu.nvidia.com' }, tensorParallel: { interconnect: 'Required' } },
   ],
+  ['an fp8 cache', { engine: { kvCache: { dtype: 'fp8' } } }],
+  ['a cache of the usual type in bytes', { engine: { kvCache: { dtype: 'auto', bytes: '1Gi' } } }],
   ['a cache in bytes', { engine: { kvCache: { bytes: '1.5Gi' } } }],
   ['a cache as number', { engine: { kvCache: { bytes: 1073741824 } } }],
   [

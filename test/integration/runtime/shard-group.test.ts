@@ -107,6 +107,7 @@ function identity(rank: number): RankIdentity {
     modelFingerprint: 'abc',
     dtype: 'float32',
     quantization: 'none',
+    kvCacheDtype: 'auto',
     blockSize: 16,
     maxModelLength: 128,
     version: '1',

@@ -52,6 +52,8 @@ export interface JoinRequest {
   version: string;
   /** How the weights of the decoder are kept: "none" (as dtype) or "int8". */
   quantization: string;
+  /** How keys and values are kept: "auto" (as dtype) or "fp8". */
+  kvCacheDtype: string;
 }
 
 export interface JoinResponse {
@@ -222,6 +224,7 @@ function createBaseJoinRequest(): JoinRequest {
     maxModelLength: 0,
     version: "",
     quantization: "",
+    kvCacheDtype: "",
   };
 }
 
@@ -253,6 +256,9 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     }
     if (message.quantization !== "") {
       writer.uint32(74).string(message.quantization);
+    }
+    if (message.kvCacheDtype !== "") {
+      writer.uint32(82).string(message.kvCacheDtype);
     }
     return writer;
   },
@@ -342,6 +348,14 @@ export const JoinRequest: MessageFns<JoinRequest> = {
             message.quantization = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.kvCacheDtype = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -368,6 +382,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     message.maxModelLength = object.maxModelLength ?? 0;
     message.version = object.version ?? "";
     message.quantization = object.quantization ?? "";
+    message.kvCacheDtype = object.kvCacheDtype ?? "";
     return message;
   },
 };
