@@ -91,6 +91,14 @@ export const ROW_CASES: readonly OperationCase[] = [
       return [x];
     },
   ),
+  ...each('addRmsNorm', twice, (operands, dtype, rows, width) => {
+    const x = operands.tensor(dtype, [rows, width]);
+    const scale = operands.tensor(dtype, [width]);
+    const weight = operands.tensor(dtype, [width]);
+    const plain = operands.ops.addRmsNorm(x, operands.tensor(dtype, [rows, width]), null, weight, EPS, null);
+    const y = operands.tensor('float32', [rows, width]);
+    return [x, plain, operands.ops.addRmsNorm(x, y, scale, weight, EPS, null)];
+  }),
   ...each(
     'copyRows and gatherRows',
     () => EXACT,

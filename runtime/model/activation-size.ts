@@ -23,7 +23,7 @@ export function activationBytes(config: ModelConfig, limits: ActivationLimits): 
   return Math.max(stepBytes(config, limits), pictureBytes(config, limits)) + OPERATION_BYTES;
 }
 
-/** x, and a layer's results: norm, qkv, attention, sum, norm, gate and up, their product, sum; what a product rounds of its factor; then the logits. */
+/** x and what it is normalised, a layer's results: qkv, attention, sum, gate and up, their product, sum; what a product rounds of its factor; then the same of rows with logits, and these. */
 function stepBytes(config: ModelConfig, limits: ActivationLimits): number {
   const { worldSize, dtype, quantization, maxBatchedTokens, maxSequences } = limits;
   const { hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = config.llm;
@@ -33,7 +33,7 @@ function stepBytes(config: ModelConfig, limits: ActivationLimits): number {
   // A byte each and a scale, of the widest; they come and go while the results before them stay.
   const widest = Math.max(hiddenSize, intermediateSize / worldSize);
   const rounded = quantization === 'fp8' && dtype === 'bfloat16' ? widest + 4 : 0;
-  const perToken = (3 * hiddenSize + heads + inner) * element + 2 * sumBytes(hiddenSize, limits) + rounded;
+  const perToken = (2 * hiddenSize + heads + inner) * element + 2 * sumBytes(hiddenSize, limits) + rounded;
   const vocab = localVocab(config, worldSize);
   const perLogits = 4 * vocab * (worldSize > 1 ? 1 + worldSize : 1) + 2 * hiddenSize * element;
   return maxBatchedTokens * perToken + maxSequences * perLogits;
@@ -46,7 +46,7 @@ function pictureBytes(config: ModelConfig, limits: ActivationLimits): number {
   const patches = (imageSize / patchSize) ** 2;
   const width = localVisionHeads(config, limits.worldSize) * headDim;
   const inner = Math.ceil(intermediateSize / limits.worldSize);
-  const perRow = (3 * hiddenSize + 4 * width + inner) * element + 2 * sumBytes(hiddenSize, limits) + 8;
+  const perRow = (2 * hiddenSize + 4 * width + inner) * element + 2 * sumBytes(hiddenSize, limits) + 8;
   const embedded = (3 * patchSize * patchSize + hiddenSize) * element;
   return (patches + 1) * (perRow + embedded);
 }

@@ -54,48 +54,51 @@ export class LlamaDecoder {
 
   /**
    * Runs the layers over x [T, H] in place and stores the keys and values of its tokens. Returns the hidden states [L, H] of the rows whose
-   * logits are wanted, in the arena: of the last layer, other rows need no more than their keys and values.
+   * logits are wanted, normalised, in the arena: of the last layer, other rows need no more than their keys and values.
    */
   decode(x: Tensor, batch: BatchIndices): Tensor {
     const { native } = this.#context;
     const last = this.#layers.length - 1;
+    const first = this.#layers[0] as DecoderLayer;
+    const h = native.rmsNorm(x, first.inputLayernorm, this.#config.rmsNormEps); // [T, H] x as the next product takes it, from here on
     for (const [i, layer] of this.#layers.slice(0, last).entries()) {
       const mark = native.mark();
-      const qkv = this.#keysAndValues(x, i, layer, batch); // [T, (Q + 2 KV) * D]
-      this.#addAttention(x, this.#attention(qkv, i, batch), layer);
-      this.#addMlp(x, layer);
+      const next = this.#layers[i + 1] as DecoderLayer;
+      const qkv = this.#keysAndValues(h, i, layer, batch); // [T, (Q + 2 KV) * D]
+      this.#addAttention(x, this.#attention(qkv, i, batch), layer, h);
+      this.#addMlp(x, h, layer, next.inputLayernorm);
       native.release(mark);
       this.#done(i, x);
     }
     const layer = this.#layers[last] as DecoderLayer;
-    const qkv = this.#keysAndValues(x, last, layer, batch); // [T, (Q + 2 KV) * D]
+    const qkv = this.#keysAndValues(h, last, layer, batch); // [T, (Q + 2 KV) * D]
     const wanted = native.gatherRows(x, batch.logitRows); // [L, H]
-    if (batch.numLogits > 0) {
-      const a = this.#attention(qkv, last, batch); // [T, Q * D]
-      this.#addAttention(wanted, native.gatherRows(a, batch.logitRows), layer);
-      this.#addMlp(wanted, layer);
+    if (batch.numLogits === 0) {
+      this.#done(last, wanted);
+      return wanted;
     }
+    const a = this.#attention(qkv, last, batch); // [T, Q * D]
+    const normed = this.#addAttention(wanted, native.gatherRows(a, batch.logitRows), layer, null); // [L, H]
+    this.#addMlp(wanted, normed, layer, this.#norm);
     this.#done(last, wanted);
-    return wanted;
+    return normed;
   }
 
-  /** Hidden states x [L, H] -> float32 logits [L, tp * ceil(V / tp)], in the arena. */
-  logits(x: Tensor): Tensor {
+  /** Normalised hidden states h [L, H] -> float32 logits [L, tp * ceil(V / tp)], in the arena. */
+  logits(h: Tensor): Tensor {
     const { native, taps } = this.#context;
-    const h = native.rmsNorm(x, this.#norm, this.#config.rmsNormEps); // [L, H]
     taps?.('llm_norm', h);
     const local = native.linear(h, this.#lmHead, null, 'float32'); // [L, ceil(V / tp)]
     return native.allGatherColumns(local); // [L, tp * ceil(V / tp)]
   }
 
-  /** x [T, H] -> queries, keys and values [T, (Q + 2 KV) * D] at their positions; keys and values are in the cache then. */
-  #keysAndValues(x: Tensor, index: number, layer: DecoderLayer, batch: BatchIndices): Tensor {
+  /** Normalised h [T, H] -> queries, keys and values [T, (Q + 2 KV) * D] at their positions; keys and values are in the cache then. */
+  #keysAndValues(h: Tensor, index: number, layer: DecoderLayer, batch: BatchIndices): Tensor {
     const { native, dtype } = this.#context;
-    const { headDim, rmsNormEps } = this.#config;
+    const { headDim } = this.#config;
     const { keys, values, rotary } = this.#cache;
     const k = keys[index] as Tensor; // [slots, KV * D], or float8 [KV * slots, D]
     const v = values[index] as Tensor;
-    const h = native.rmsNorm(x, layer.inputLayernorm, rmsNormEps); // [T, H]
     const qkv = native.linear(h, layer.qkvProj, null, dtype); // [T, (Q + 2 KV) * D]
     const { positions, slots } = batch;
     native.ropeAndStoreKv(qkv, positions, slots, rotary, k, v, this.#numHeads, this.#numKvHeads, headDim);
@@ -122,20 +125,20 @@ export class LlamaDecoder {
     ); // [T, Q * D]
   }
 
-  /** x += oProj(a), x [N, H], a [N, Q * D] */
-  #addAttention(x: Tensor, a: Tensor, layer: DecoderLayer): void {
+  /** x += oProj(a), x [N, H], a [N, Q * D] -> x normalised for the MLP [N, H], in `into` where there is one */
+  #addAttention(x: Tensor, a: Tensor, layer: DecoderLayer, into: Tensor | null): Tensor {
     const y = rowParallelLinear(this.#context, a, layer.oProj, null); // [N, H]
-    this.#context.native.addScaled(x, y, null);
+    const { rmsNormEps } = this.#config;
+    return this.#context.native.addRmsNorm(x, y, null, layer.postAttentionLayernorm, rmsNormEps, into);
   }
 
-  /** x += downProj(silu(gate) * up), gate and up of postAttentionLayernorm(x), x [N, H] */
-  #addMlp(x: Tensor, layer: DecoderLayer): void {
+  /** x += downProj(silu(gate) * up), gate and up of h, x and h [N, H]; h is x normalised by `norm` [H] then */
+  #addMlp(x: Tensor, h: Tensor, layer: DecoderLayer, norm: Tensor): void {
     const { native, dtype } = this.#context;
-    const h = native.rmsNorm(x, layer.postAttentionLayernorm, this.#config.rmsNormEps); // [N, H]
     const gateUp = native.linear(h, layer.gateUpProj, null, dtype); // [N, 2I/tp]
     const inner = native.siluMul(gateUp); // [N, I/tp]
     const y = rowParallelLinear(this.#context, inner, layer.downProj, null); // [N, H]
-    native.addScaled(x, y, null);
+    native.addRmsNorm(x, y, null, norm, this.#config.rmsNormEps, h);
   }
 
   #done(index: number, x: Tensor): void {

@@ -55,10 +55,13 @@ export class VisionTower {
     const embedded = native.linear(patches, this.#patchWeight, this.#patchBias, dtype); // [N - 1, H]
     const x = native.visionEmbed(embedded, this.#classEmbedding, this.#positionEmbedding); // [N, H]
     taps?.('vit_embed', x);
+    const [first] = this.#layers;
+    if (first === undefined) return x;
+    const h = native.rmsNorm(x, first.norm1, this.#config.layerNormEps); // [N, H] x as the next product takes it, from here on
     for (const [i, layer] of this.#layers.entries()) {
       const mark = native.mark();
-      this.#attention(x, layer);
-      this.#mlp(x, layer);
+      this.#attention(x, h, layer);
+      this.#mlp(x, h, layer, this.#layers[i + 1]?.norm1);
       native.release(mark);
       taps?.(`vit_layer_${i}`, x);
       progress?.();
@@ -66,12 +69,11 @@ export class VisionTower {
     return x;
   }
 
-  /** x += ls1 * proj(attention(norm1(x))), x [N, H] */
-  #attention(x: Tensor, layer: VisionLayer): void {
+  /** x += ls1 * proj(attention(h)), x and h [N, H]; h is norm2(x) then */
+  #attention(x: Tensor, h: Tensor, layer: VisionLayer): void {
     const { native, dtype } = this.#context;
     const { hiddenSize, headDim, layerNormEps } = this.#config;
     const length = (this.#config.imageSize / this.#config.patchSize) ** 2 + 1;
-    const h = native.rmsNorm(x, layer.norm1, layerNormEps); // [N, H]
     const qkv = native.linear(h, layer.qkv, null, dtype); // [N, 3W]
     if (layer.qNorm !== undefined && layer.kNorm !== undefined) {
       const sums = native.qkSumSquares(qkv); // [N, 2] over this rank's heads; padded heads add zero
@@ -80,17 +82,17 @@ export class VisionTower {
     }
     const a = native.visionAttention(qkv, length, this.#localHeads, headDim, 1 / Math.sqrt(headDim)); // [N, W]
     const y = rowParallelLinear(this.#context, a, layer.projWeight, layer.projBias); // [N, H]
-    native.addScaled(x, y, layer.ls1);
+    native.addRmsNorm(x, y, layer.ls1, layer.norm2, layerNormEps, h);
   }
 
-  /** x += ls2 * fc2(gelu(fc1(norm2(x)))), x [N, H] */
-  #mlp(x: Tensor, layer: VisionLayer): void {
+  /** x += ls2 * fc2(gelu(fc1(h))), x and h [N, H]; h is x normalised by `norm` [H] then, of the layer that follows if there is one */
+  #mlp(x: Tensor, h: Tensor, layer: VisionLayer, norm: Tensor | undefined): void {
     const { native, dtype } = this.#context;
-    const h = native.rmsNorm(x, layer.norm2, this.#config.layerNormEps); // [N, H]
     const inner = native.linear(h, layer.fc1Weight, layer.fc1Bias, dtype); // [N, I/tp]
     native.gelu(inner);
     const y = rowParallelLinear(this.#context, inner, layer.fc2Weight, layer.fc2Bias); // [N, H]
-    native.addScaled(x, y, layer.ls2);
+    if (norm === undefined) native.addScaled(x, y, layer.ls2);
+    else native.addRmsNorm(x, y, layer.ls2, norm, this.#config.layerNormEps, h);
   }
 }
 

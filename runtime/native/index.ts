@@ -166,6 +166,15 @@ export interface Native {
   siluMul(gateUp: Tensor): Tensor;
   /** x += y in place; with scale [H], x += round(y * scale). y is rounded to x's dtype first. */
   addScaled(x: Tensor, y: Tensor, scale: Tensor | null): void;
+  /** addScaled(x, y, scale), and rmsNorm(x, weight, eps) of what x is then, in one pass: into a tensor of x's dtype and shape that is neither x nor y, or null for a new one. */
+  addRmsNorm(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor | null,
+    weight: Tensor,
+    eps: number,
+    into: Tensor | null,
+  ): Tensor;
   /** x [T, H] rows [dstRow, dstRow+count) = src rows [srcRow, …). Same dtype and width. */
   copyRows(dst: Tensor, dstRow: number, src: Tensor, srcRow: number, count: number): void;
   /** Rows of x by index [1, n] -> [n, H]. */

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { expectClose, randomValues, rounding, tensor } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
 import { native } from './index.ts';
+import type { Tensor } from './index.ts';
 
 const ops = native();
 const dtypes: Floating[] = ['float32', 'bfloat16'];
@@ -20,6 +21,7 @@ function rows(values: readonly number[], width: number): number[][] {
   return Array.from({ length: values.length / width }, (_, r) => values.slice(r * width, (r + 1) * width));
 }
 
+const bits = (tensor: Tensor) => Buffer.from(ops.readFloat32(tensor).buffer);
 const sumSquares = (row: readonly number[]) => row.reduce((sum, value) => sum + value * value, 0);
 
 describe.each(dtypes)('norms in %s', (dtype) => {
@@ -36,6 +38,31 @@ describe.each(dtypes)('norms in %s', (dtype) => {
     expect(ops.dtype(result)).toBe(dtype);
     expectClose(ops.readFloat32(result), expected, dtype);
   });
+
+  // 9,000 is more than a block of threads takes in one go.
+  it.each([...shapes, [2, 9000]])(
+    'addRmsNorm of [%i, %i] gives the bits of addScaled and rmsNorm',
+    (count, width) => {
+      const weight = tensor('float32', [width], randomValues(width, 2, 'float32', 2));
+      const scale = tensor(dtype, [width], randomValues(width, 5, dtype));
+      for (const yType of dtypes) {
+        const y = tensor(yType, [count, width], randomValues(count * width, 4, yType));
+        for (const scaled of [scale, null]) {
+          const [once, twice] = [1, 1].map((seed) =>
+            tensor(dtype, [count, width], randomValues(count * width, seed, dtype, 3)),
+          ) as [Tensor, Tensor];
+          // The second time x is what the first has made of it.
+          for (const into of [tensor(dtype, [count, width], randomValues(count * width, 9, dtype)), null]) {
+            ops.addScaled(twice, y, scaled);
+            const normed = ops.addRmsNorm(once, y, scaled, weight, 1e-6, into);
+            if (into !== null) expect(normed).toBe(into);
+            expect(bits(once).equals(bits(twice))).toBe(true);
+            expect(bits(normed).equals(bits(ops.rmsNorm(twice, weight, 1e-6)))).toBe(true);
+          }
+        }
+      }
+    },
+  );
 
   it.each(shapes)('layerNorm of [%i, %i] rounds once', (count, width) => {
     const x = randomValues(count * width, 3, dtype, 3).map((value) => round(value + 2));
@@ -102,6 +129,17 @@ describe('norms', () => {
     const sums = ops.scratch('float32', 2, 2);
     expect(() => ops.rmsNorm(x, short, 1e-6)).toThrow(/^rmsNorm: weight must have 6 elements, not 5$/);
     expect(() => ops.layerNorm(x, short, short, 1e-6)).toThrow(/^layerNorm: weight must have 6/);
+    const long = tensor('float32', [6], randomValues(6, 1, 'float32'));
+    const y = ops.scratch('float32', 2, 6);
+    expect(() => ops.addRmsNorm(x, ops.scratch('float32', 1, 6), null, long, 1e-6, null)).toThrow(
+      /^addRmsNorm: y float32 \[1, 6\] must have the shape of x float32 \[2, 6\]$/,
+    );
+    expect(() => ops.addRmsNorm(x, y, null, short, 1e-6, null)).toThrow(/^addRmsNorm: weight must have 6/);
+    for (const into of [x, y])
+      expect(() => ops.addRmsNorm(x, y, null, long, 1e-6, into)).toThrow(
+        /^addRmsNorm: into must be another tensor than x and y$/,
+      );
+    expect(() => ops.addRmsNorm(x, y, null, long, 1e-6, sums)).toThrow(/^addRmsNorm: into must be/);
     expect(() => ops.qkNorm(x, short, short, sums, 6, 1e-6)).toThrow(/^qkNorm: qWeight must have 2/);
   });
 });

@@ -76,6 +76,7 @@ constexpr Function kFunctions[] = {
     {"gelu", Gelu},
     {"siluMul", SiluMul},
     {"addScaled", AddScaled},
+    {"addRmsNorm", AddRmsNorm},
     {"copyRows", CopyRows},
     {"gatherRows", GatherRows},
     {"resolveIds", ResolveIds},

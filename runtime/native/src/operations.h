@@ -62,6 +62,7 @@ Napi::Value QkNorm(const Call& call);
 Napi::Value Gelu(const Call& call);
 Napi::Value SiluMul(const Call& call);
 Napi::Value AddScaled(const Call& call);
+Napi::Value AddRmsNorm(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
 Napi::Value ResolveIds(const Call& call);

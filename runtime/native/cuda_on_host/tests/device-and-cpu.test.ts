@@ -21,6 +21,8 @@ async function onCpu(one: Case): Promise<[string, Float32Array][]> {
 const approximate = new Set([
   'rmsNorm',
   'rmsNorm, other weight',
+  'addRmsNorm',
+  'addRmsNorm with a scale',
   'layerNorm',
   'qkSumSquares',
   'siluMul',

@@ -57,6 +57,10 @@ export function results(ops: Native, { dtype, rows, width, seed }: Case): [strin
   ops.addScaled(sum, random(other, rows, width), vector(other, width));
   ops.addScaled(sum, random(dtype, rows, width), null);
   give('addScaled', sum);
+  give('addRmsNorm', ops.addRmsNorm(sum, random(other, rows, width), null, vector(dtype, width), 1e-6, null));
+  const scaled = [random(dtype, rows, width), vector(other, width), vector(other, width)] as const;
+  give('addRmsNorm with a scale', ops.addRmsNorm(sum, ...scaled, 1e-6, null));
+  give('addRmsNorm, the sum', sum);
 
   const ids = Int32Array.from({ length: rows + 3 }, (_, i) => ((i * 7919 + seed) % (rows + 8)) - 4);
   give('embedding', ops.embedding(x, ops.indices(ids.map((id) => id + 10)), 10));

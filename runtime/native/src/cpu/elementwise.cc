@@ -1,15 +1,16 @@
 // Activations, residual additions and conversions, row by row.
 #include "cpu_backend.h"
 #include "parallel.h"
+#include "residual_row.h"
 #include "row_math.h"
+#include "wide_vector.h"
 
 namespace internvl {
 
 void CpuBackend::Convert(const Tensor& x, const Tensor* bias, const Tensor& out) {
   const int64_t width = x.cols();
   Scratch scratch(arena());
-  float* wide_bias = scratch.Get<float>(width);
-  if (bias) WithElement(bias->dtype, [&]<typename T>(T*) { Widen(bias->as<T>(), wide_bias, width); });
+  const float* wide_bias = bias ? WideVector(*bias, scratch) : nullptr;
   float* buffers = scratch.Get<float>(MaxThreads() * width);
   WithElement(x.dtype, [&]<typename From>(From*) {
     WithElement(out.dtype, [&]<typename To>(To*) {
@@ -56,8 +57,7 @@ void CpuBackend::SiluMul(const Tensor& gate_up, const Tensor& out) {
 void CpuBackend::AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale) {
   const int64_t width = x.cols();
   Scratch scratch(arena());
-  float* wide_scale = scratch.Get<float>(width);
-  if (scale) WithElement(scale->dtype, [&]<typename T>(T*) { Widen(scale->as<T>(), wide_scale, width); });
+  const float* wide_scale = scale ? WideVector(*scale, scratch) : nullptr;
   float* buffers = scratch.Get<float>(MaxThreads() * 2 * width);
   WithElement(x.dtype, [&]<typename X>(X*) {
     WithElement(y.dtype, [&]<typename Y>(Y*) {
@@ -65,13 +65,7 @@ void CpuBackend::AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale
         float* sum = buffers + thread * 2 * width;
         float* term = sum + width;
         Widen(x.row<X>(r), sum, width);
-        Widen(y.row<Y>(r), term, width);
-        RoundRow<X>(term, width);
-        if (scale) {
-          MulRow(wide_scale, term, width);
-          RoundRow<X>(term, width);
-        }
-        AddRow(term, sum, width);
+        AddTerm<X>(y.row<Y>(r), wide_scale, term, sum, width);
         Narrow(sum, x.row<X>(r), width);
       });
     });

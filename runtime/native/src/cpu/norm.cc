@@ -3,17 +3,12 @@
 
 #include "cpu_backend.h"
 #include "parallel.h"
+#include "residual_row.h"
 #include "row_math.h"
+#include "wide_vector.h"
 
 namespace internvl {
 namespace {
-
-/// A vector parameter as float32, in the operation's scratch memory.
-const float* WideVector(const Tensor& vector, Scratch& scratch) {
-  float* wide = scratch.Get<float>(vector.elements());
-  WithElement(vector.dtype, [&]<typename T>(T*) { Widen(vector.as<T>(), wide, vector.elements()); });
-  return wide;
-}
 
 /// row = round(row * factor) * weight, not rounded again.
 template <typename T>
@@ -21,6 +16,14 @@ void ScaleRow(float* row, float factor, const float* weight, int64_t n) {
   AffineRow(factor, 0.0f, row, n);
   RoundRow<T>(row, n);
   MulRow(weight, row, n);
+}
+
+/// Overwrites row.
+template <typename T>
+void RmsNormRow(float* row, const float* weight, float eps, T* out, int64_t n) {
+  const float mean = SumSquares(row, n) / static_cast<float>(n);
+  ScaleRow<T>(row, 1.0f / std::sqrt(mean + eps), weight, n);
+  Narrow(row, out, n);
 }
 
 }  // namespace
@@ -34,9 +37,29 @@ void CpuBackend::RmsNorm(const Tensor& x, const Tensor& weight, float eps, const
     ParallelFor(x.rows(), x.elements(), [&](int64_t r, int thread) {
       float* row = buffers + thread * width;
       Widen(x.row<T>(r), row, width);
-      const float mean = SumSquares(row, width) / static_cast<float>(width);
-      ScaleRow<T>(row, 1.0f / std::sqrt(mean + eps), wide_weight, width);
-      Narrow(row, out.row<T>(r), width);
+      RmsNormRow(row, wide_weight, eps, out.row<T>(r), width);
+    });
+  });
+}
+
+void CpuBackend::AddRmsNorm(const Tensor& x, const Tensor& y, const Tensor* scale, const Tensor& weight,
+                            float eps, const Tensor& out) {
+  const int64_t width = x.cols();
+  Scratch scratch(arena());
+  const float* wide_scale = scale ? WideVector(*scale, scratch) : nullptr;
+  const float* wide_weight = WideVector(weight, scratch);
+  float* buffers = scratch.Get<float>(MaxThreads() * 2 * width);
+  WithElement(x.dtype, [&]<typename X>(X*) {
+    WithElement(y.dtype, [&]<typename Y>(Y*) {
+      ParallelFor(x.rows(), x.elements(), [&](int64_t r, int thread) {
+        float* sum = buffers + thread * 2 * width;
+        float* term = sum + width;
+        Widen(x.row<X>(r), sum, width);
+        AddTerm<X>(y.row<Y>(r), wide_scale, term, sum, width);
+        Narrow(sum, x.row<X>(r), width);
+        Widen(x.row<X>(r), sum, width);
+        RmsNormRow(sum, wide_weight, eps, out.row<X>(r), width);
+      });
     });
   });
 }

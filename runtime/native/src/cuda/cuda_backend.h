@@ -50,6 +50,8 @@ class CudaBackend final : public Backend {
   void Gelu(const Tensor& x) override;
   void SiluMul(const Tensor& gate_up, const Tensor& out) override;
   void AddScaled(const Tensor& x, const Tensor& y, const Tensor* scale) override;
+  void AddRmsNorm(const Tensor& x, const Tensor& y, const Tensor* scale, const Tensor& weight, float eps,
+                  const Tensor& out) override;
   void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) override;
   void ResolveIds(const Tensor& ids, const Tensor& last) override;
   void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) override;

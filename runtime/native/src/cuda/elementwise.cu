@@ -2,6 +2,7 @@
 // once.
 #include "cuda_backend.h"
 #include "packs.h"
+#include "residual_pack.h"
 #include "row_grid.h"
 
 namespace internvl::cuda {
@@ -64,17 +65,7 @@ __global__ void __launch_bounds__(RowGrid::kThreads)
   float sums[N], terms[N];
   LoadPack(x + at, sums);
   LoadPack(y + at, terms);
-#pragma unroll
-  for (int j = 0; j < N; ++j) terms[j] = RoundedTo<X>(terms[j]);
-  if (scale.data != nullptr) {
-    float factors[N];
-    scale.Load(i, factors);
-    // Rounded in float32 too: a product that goes into the sum unrounded would be another contract.
-#pragma unroll
-    for (int j = 0; j < N; ++j) terms[j] = RoundedTo<X>(__fmul_rn(terms[j], factors[j]));
-  }
-#pragma unroll
-  for (int j = 0; j < N; ++j) sums[j] = __fadd_rn(sums[j], terms[j]);
+  AddTerms<X>(terms, scale, i, sums);
   StorePack(sums, x + at);
 }
 

@@ -1,10 +1,12 @@
-// RMS and layer normalisation: one block per row. A row is read once from memory and written once (2 * width
-// elements moved); what does not fit the threads' registers is read again from the cache. Widths of up to
-// 8,192 elements, 7,168 of the language model and 3,200 of the vision encoder among them, take one pack a
-// thread, so that one row has as many loads in flight as a multiprocessor can.
+// RMS and layer normalisation, RMS also of what a residual addition gives: one block per row. A row is read
+// once from memory and written once (2 * width elements moved, 4 * width with the addition); what does not
+// fit the threads' registers is read again from the cache. Widths of up to 8,192 elements, 7,168 of the
+// language model and 3,200 of the vision encoder among them, take one pack a thread, so that one row has as
+// many loads in flight as a multiprocessor can.
 #include "block_sum.h"
 #include "cuda_backend.h"
 #include "packs.h"
+#include "residual_pack.h"
 #include "row_grid.h"
 
 namespace internvl::cuda {
@@ -21,15 +23,18 @@ template <typename T, int N>
 class BlockRow {
  public:
   __device__ BlockRow(const T* row, int64_t width) : row_(row), width_(width) {
-    if (threadIdx.x * N < width) LoadPack(row + threadIdx.x * N, first_);
+    if (First() < width) LoadPack(row + First(), first_);
   }
+
+  /// Where the thread's first pack begins.
+  __device__ static int64_t First() { return int64_t{threadIdx.x} * N; }
 
   /// f(first element of the pack, its values)
   template <typename F>
   __device__ void ForEach(F&& f) {
-    for (int64_t i = int64_t{threadIdx.x} * N; i < width_; i += int64_t{blockDim.x} * N) {
+    for (int64_t i = First(); i < width_; i += int64_t{blockDim.x} * N) {
       float values[N];
-      if (i == int64_t{threadIdx.x} * N) {
+      if (i == First()) {
 #pragma unroll
         for (int j = 0; j < N; ++j) values[j] = first_[j];
       } else {
@@ -37,6 +42,20 @@ class BlockRow {
       }
       f(i, values);
     }
+  }
+
+  /// f changes the values of each pack; the row keeps them as T holds them, in memory too. Before any sum.
+  template <typename F>
+  __device__ void Change(T* row, F&& f) {
+    ForEach([&](int64_t i, float(&values)[N]) {
+      f(i, values);
+#pragma unroll
+      for (int j = 0; j < N; ++j) values[j] = RoundedTo<T>(values[j]);
+      StorePack(values, row + i);  // whoever reads it again has written it
+      if (i != First()) return;
+#pragma unroll
+      for (int j = 0; j < N; ++j) first_[j] = values[j];
+    });
   }
 
   /// Of (x - shift)^2.
@@ -65,9 +84,7 @@ class BlockRow {
 };
 
 template <typename T, int N>
-__global__ void __launch_bounds__(kMostThreads)
-    RmsNormKernel(const T* x, int64_t width, Parameters weight, float eps, T* out) {
-  BlockRow<T, N> row(x + blockIdx.x * width, width);
+__device__ void NormRow(BlockRow<T, N>& row, int64_t width, const Parameters& weight, float eps, T* out) {
   const float mean = row.SumSquares(0.0f) / static_cast<float>(width);
   const float factor = 1.0f / sqrtf(mean + eps);
   row.ForEach([&](int64_t i, float(&values)[N]) {
@@ -75,8 +92,30 @@ __global__ void __launch_bounds__(kMostThreads)
     weight.Load(i, scale);
 #pragma unroll
     for (int j = 0; j < N; ++j) values[j] = RoundedTo<T>(values[j] * factor) * scale[j];
-    StorePack(values, out + blockIdx.x * width + i);
+    StorePack(values, out + i);
   });
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(kMostThreads)
+    RmsNormKernel(const T* x, int64_t width, Parameters weight, float eps, T* out) {
+  BlockRow<T, N> row(x + blockIdx.x * width, width);
+  NormRow(row, width, weight, eps, out + blockIdx.x * width);
+}
+
+/// Reads 2 * width elements of a row, writes as many.
+template <typename X, typename Y, int N>
+__global__ void __launch_bounds__(kMostThreads)
+    AddRmsNormKernel(X* x, const Y* y, int64_t width, Parameters scale, Parameters weight, float eps,
+                     X* out) {
+  const int64_t at = blockIdx.x * width;
+  BlockRow<X, N> row(x + at, width);
+  row.Change(x + at, [&](int64_t i, float(&values)[N]) {
+    float terms[N];
+    LoadPack(y + at + i, terms);
+    AddTerms<X>(terms, scale, i, values);
+  });
+  NormRow(row, width, weight, eps, out + at);
 }
 
 template <typename T, int N>
@@ -131,6 +170,20 @@ void CudaBackend::RmsNorm(const Tensor& x, const Tensor& weight, float eps, cons
     WithPacks(width, [&]<int N>(std::integral_constant<int, N>) {
       Launch(RmsNormKernel<T, N>, static_cast<unsigned>(rows), ThreadsOfRow(width / N), 0, stream_, x.as<T>(),
              width, Parameters(weight), eps, out.as<T>());
+    });
+  });
+}
+
+void CudaBackend::AddRmsNorm(const Tensor& x, const Tensor& y, const Tensor* scale, const Tensor& weight,
+                             float eps, const Tensor& out) {
+  const int64_t rows = x.rows(), width = x.cols();
+  if (rows == 0 || width == 0) return;
+  WithElement(x.dtype, [&]<typename X>(X*) {
+    WithElement(y.dtype, [&]<typename Y>(Y*) {
+      WithPacks(width, [&]<int N>(std::integral_constant<int, N>) {
+        Launch(AddRmsNormKernel<X, Y, N>, static_cast<unsigned>(rows), ThreadsOfRow(width / N), 0, stream_,
+               x.as<X>(), y.as<Y>(), width, Parameters(scale), Parameters(weight), eps, out.as<X>());
+      });
     });
   });
 }

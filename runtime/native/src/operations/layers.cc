@@ -19,6 +19,14 @@ class MaybeVector {
   bool given_ = false;
 };
 
+Tensor MatrixLike(const Call& call, int index, const char* name, const Tensor& x) {
+  const Tensor y = call.Matrix(index, name);
+  if (y.rows() != x.rows() || y.cols() != x.cols()) {
+    call.FailRange(name + (" " + Describe(y)) + " must have the shape of x " + Describe(x));
+  }
+  return y;
+}
+
 /// The width of each of queries, keys and values.
 int64_t ThirdOf(const Call& call, const Tensor& qkv) {
   REQUIRE(call, qkv.cols() % 3 == 0, "qkv " + Describe(qkv) + " must have a multiple of 3 columns");
@@ -99,13 +107,27 @@ Napi::Value SiluMul(const Call& call) {
 }
 
 Napi::Value AddScaled(const Call& call) {
-  const Tensor x = call.Matrix(0, "x"), y = call.Matrix(1, "y");
-  if (y.rows() != x.rows() || y.cols() != x.cols()) {
-    call.FailRange("y " + Describe(y) + " must have the shape of x " + Describe(x));
-  }
+  const Tensor x = call.Matrix(0, "x"), y = MatrixLike(call, 1, "y", x);
   const MaybeVector scale(call, 2, "scale", x.cols());
   call.backend().AddScaled(x, y, scale);
   return call.env().Undefined();
+}
+
+Napi::Value AddRmsNorm(const Call& call) {
+  const Tensor x = call.Matrix(0, "x"), y = MatrixLike(call, 1, "y", x);
+  const MaybeVector scale(call, 2, "scale", x.cols());
+  const Tensor weight = call.Vector(3, "weight", x.cols());
+  const auto eps = static_cast<float>(call.Number(4, "eps"));
+  if (call.IsNull(5)) {
+    const Result out = call.Make(x.dtype, x.rows(), x.cols());
+    call.backend().AddRmsNorm(x, y, scale, weight, eps, out.tensor);
+    return out.handle;
+  }
+  const Tensor into = call.MatrixOf(5, "into", x.dtype, x.rows(), x.cols());
+  REQUIRE(call, x.elements() == 0 || (into.data != x.data && into.data != y.data),
+          "into must be another tensor than x and y");
+  call.backend().AddRmsNorm(x, y, scale, weight, eps, into);
+  return call[5];
 }
 
 }  // namespace internvl
