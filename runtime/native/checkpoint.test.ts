@@ -209,6 +209,29 @@ describe('copyFromFile', () => {
     ops.closeFile(file);
   });
 
+  // On a device by way of four pieces of 16 MiB: more than twice around them, and a row that is longer than one.
+  it.each([
+    ['whole rows', 9000, 8000, 0, 8000, 'bfloat16'],
+    ['near columns', 16_000, 4500, 1000, 2500, 'bfloat16'],
+    ['far columns', 5000, 14_000, 1000, 7000, 'bfloat16'],
+    ['rows to be widened', 5000, 8000, 1, 7998, 'float32'],
+    ['one long row', 1, 10_000_000, 5, 9_999_990, 'bfloat16'],
+  ] as const)('takes %s of a matrix of more than 100 MB', (_, rows, stride, srcCol, cols, to) => {
+    const words = new Uint16Array(rows * stride);
+    for (let i = 0; i < words.length; i++) words[i] = (i * 40503) & 0x3fff;
+    const file = ops.openFile(fileWith('huge', 6, new Uint8Array(words.buffer)));
+    const dst = ops.allocate(to, [rows, cols]);
+    ops.copyFromFile(dst, 0, 0, file, 6, 'bfloat16', stride, 0, srcCol, rows, cols);
+    const found = new Uint32Array(ops.readFloat32(dst).buffer);
+    ops.free(dst);
+    ops.closeFile(file);
+    let wrong = 0;
+    for (let r = 0; r < rows; r++)
+      for (let c = 0; c < cols; c++)
+        if (found[r * cols + c] !== words[r * stride + srcCol + c]! << 16) wrong++;
+    expect(wrong).toBe(0);
+  });
+
   it('names a path that cannot be opened', () => {
     const missing = join(folder, 'missing');
     expect(() => ops.openFile(missing)).toThrow(

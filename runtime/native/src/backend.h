@@ -78,6 +78,22 @@ class PendingDownload {
   virtual const void* Wait() = 0;
 };
 
+/// Host memory that a device copies from by itself: pieces that are filled in turn, one while others are on
+/// their way.
+class UploadPieces {
+ public:
+  static constexpr size_t kBytes = size_t{16} << 20;
+
+  /// Waits for the copies.
+  virtual ~UploadPieces() = default;
+  /// The next piece, of kBytes or `bytes` if that is more; waits until nothing reads what it held.
+  virtual std::byte* Next(size_t bytes) = 0;
+  /// Rows of the piece that Next gave last, of which it has one every `from_step` bytes and the device one
+  /// every `to_step`. Returns at once; the piece must not change until Next gives it again.
+  virtual void Upload(void* to, int64_t to_step, const void* from, int64_t from_step, int64_t row_bytes,
+                      int64_t rows) = 0;
+};
+
 /// The ranks' exchanges of tensors without a way through the host. Every rank calls the same ones in the same
 /// order; like a backend's, they may return before the work is done, and are part of what is recorded where
 /// can_record() says so. Throws CollectiveFailure, as the backend's Download does once a peer is lost.
@@ -121,6 +137,8 @@ class Backend {
   virtual void Move(void* to, const void* from, size_t bytes) = 0;
   /// Rows of which the device has one every `step` bytes; the host has them one after the other.
   virtual void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows);
+  /// Null where tensors lie in memory of the host.
+  virtual std::unique_ptr<UploadPieces> MakeUploadPieces() { return nullptr; }
   /// Tensors lie in memory that the host can read and write, and a call that returned is done.
   virtual bool on_host() const { return false; }
 

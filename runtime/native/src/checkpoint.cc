@@ -61,6 +61,17 @@ const CheckpointFile* CheckpointFiles::Find(int64_t id) const {
   return found == files_.end() ? nullptr : found->second.get();
 }
 
+bool CheckpointFiles::Close(int64_t id) {
+  const bool closed = files_.erase(id) > 0;
+  if (files_.empty()) pieces_.reset();
+  return closed;
+}
+
+UploadPieces& CheckpointFiles::Pieces(Backend& backend) {
+  if (!pieces_) pieces_ = backend.MakeUploadPieces();
+  return *pieces_;
+}
+
 namespace {
 
 enum class SourceType { kFloat32, kBFloat16, kFloat16 };
@@ -107,11 +118,9 @@ void CopyRow(const uint8_t* from, SourceType type, BFloat16* to, int64_t n) {
 
 /// What one read takes at most: large enough that a call costs nothing beside it, small enough that the
 /// threads share a tensor evenly.
-constexpr int64_t kPieceBytes = int64_t{4} << 20;
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
 /// Of what cannot be read to where it stays: as much as stays in a core's cache.
 constexpr int64_t kStageBytes = int64_t{128} << 10;
-/// Of what goes on to a device: enough that starting the copy costs nothing beside it.
-constexpr int64_t kDeviceStageBytes = int64_t{16} << 20;
 /// Bytes between two rows that are read along: about what is copied in the time that another read takes.
 constexpr int64_t kGapBytes = int64_t{12} << 10;
 
@@ -122,6 +131,11 @@ struct Runs {
   int64_t source, source_step;
   int64_t destination, destination_step;
 };
+
+/// What lies between two runs is read as fast as it is passed over.
+bool IsNear(const Runs& runs, int64_t element) {
+  return runs.source_step - runs.length * element <= kGapBytes;
+}
 
 int64_t ElementBytes(SourceType type) { return type == SourceType::kFloat32 ? 4 : 2; }
 
@@ -206,7 +220,7 @@ template <typename T>
 int ReadRuns(const CheckpointFile& file, Runs runs, SourceType type, T* to) {
   const int64_t element = ElementBytes(type);
   const bool together = runs.source_step == runs.length * element && runs.destination_step == runs.length;
-  const bool near = runs.count > 1 && runs.source_step - runs.length * element <= kGapBytes;
+  const bool near = runs.count > 1 && IsNear(runs, element);
   if (type == kSameType<T> && together) {
     runs.length *= runs.count;
     runs.count = 1;
@@ -232,30 +246,46 @@ int Read(const CheckpointFile& file, const Runs& runs, SourceType type, const Te
   return failure;
 }
 
-/// By way of host memory, some rows at a time.
+bool IsKept(SourceType type, DType to) {
+  return (type == SourceType::kFloat32 && to == DType::kFloat32) ||
+         (type == SourceType::kBFloat16 && to == DType::kBFloat16);
+}
+
+/// By way of memory that the device copies from, some rows at a time: the next ones are read while these are
+/// copied. What has to be rounded is rounded on its way there, by the threads that read it: so the rows are
+/// the CPU's to the bit, and int8 takes half the link.
 int ReadToDevice(const Call& call, const CheckpointFile& file, const Runs& runs, SourceType type,
                  const Tensor& to, int64_t first_row, int64_t first_col) {
-  Backend& backend = call.backend();
+  UploadPieces& pieces = call.environment.files->Pieces(call.backend());
   const int64_t element = ElementBytes(to.dtype), row_bytes = runs.length * element;
-  const int64_t most = std::max<int64_t>(1, kDeviceStageBytes / row_bytes);
+  // Nobody looks at these on the way: the copy leaves out what was read between them.
+  const bool whole = IsKept(type, to.dtype) && IsNear(runs, element);
+  const int64_t step = whole ? runs.source_step : row_bytes;
+  constexpr auto kRoom = static_cast<int64_t>(UploadPieces::kBytes - kAlignment);
+  const int64_t most = std::max<int64_t>(1, kRoom / (step + static_cast<int64_t>(sizeof(float))));
   for (int64_t done = 0; done < runs.count; done += most) {
     const int64_t count = std::min(most, runs.count - done);
-    Scratch scratch(call.environment.host_arena);
     Tensor part{.dtype = to.dtype, .dims = 2, .shape = {count, runs.length}};
-    part.data = scratch.Get<uint8_t>(part.bytes());
-    const Runs rows{.count = count,
-                    .length = runs.length,
-                    .source = runs.source + done * runs.source_step,
-                    .source_step = runs.source_step,
-                    .destination = 0,
-                    .destination_step = runs.length};
-    const int failure = Read(file, rows, type, part, 0);
+    const int64_t bytes = whole ? (count - 1) * step + row_bytes : part.bytes();
+    part.data = pieces.Next(static_cast<size_t>(bytes));
+    Runs rows{.count = count,
+              .length = runs.length,
+              .source = runs.source + done * runs.source_step,
+              .source_step = runs.source_step,
+              .destination = 0,
+              .destination_step = runs.length};
+    if (whole) {
+      rows.count = 1;
+      rows.length = bytes;
+    }
+    const int failure = whole ? ReadInPlace(file, rows, part.as<uint8_t>()) : Read(file, rows, type, part, 0);
     if (failure != 0) return failure;
     const int64_t row = first_row + done;
-    backend.UploadRows(to.as<uint8_t>() + (row * to.cols() + first_col) * element, to.cols() * element,
-                       part.data, row_bytes, count);
+    pieces.Upload(to.as<uint8_t>() + (row * to.cols() + first_col) * element, to.cols() * element, part.data,
+                  step, row_bytes, count);
     if (IsQuantized(to.dtype)) {
-      backend.Upload(to.scales() + row, part.scales(), static_cast<size_t>(count) * sizeof(float));
+      const int64_t scales = count * static_cast<int64_t>(sizeof(float));
+      pieces.Upload(to.scales() + row, scales, part.scales(), scales, scales, 1);
     }
   }
   return 0;

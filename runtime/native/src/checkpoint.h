@@ -8,6 +8,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "backend.h"
+
 namespace internvl {
 
 class CheckpointFile {
@@ -36,10 +38,13 @@ class CheckpointFile {
 class CheckpointFiles {
  public:
   int64_t Open(std::string path);
-  bool Close(int64_t id) { return files_.erase(id) > 0; }
+  bool Close(int64_t id);
   const CheckpointFile* Find(int64_t id) const;
+  /// Where files are read to on their way to the backend's device; kept while a file is open.
+  UploadPieces& Pieces(Backend& backend);
 
  private:
+  std::unique_ptr<UploadPieces> pieces_;
   std::unordered_map<int64_t, std::unique_ptr<CheckpointFile>> files_;
   int64_t next_id_ = 1;  // never reused: a closed file's id never names another file
 };

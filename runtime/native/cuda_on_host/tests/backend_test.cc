@@ -147,6 +147,38 @@ void Uploads() {
   backend->memory().Give(data, kBytes);
 }
 
+/// Copies run late here: a piece that is filled again too early shows.
+void UploadsPieces() {
+  const auto backend = OpenCuda(0);
+  constexpr int64_t kRows = 37, kRow = 1000, kFromStep = 1100, kToStep = 1234, kPieces = 11;
+  constexpr auto kSpan = static_cast<size_t>(kRows * kToStep);
+  std::byte* data = backend->memory().Take(kSpan * kPieces);
+  {
+    const auto pieces = backend->MakeUploadPieces();
+    for (int64_t p = 0; p < kPieces; ++p) {
+      // The last ones are larger than pieces are by themselves.
+      std::byte* piece = pieces->Next(p < 8 ? 1 : UploadPieces::kBytes + (size_t{1} << static_cast<int>(p)));
+      const auto bytes = Bytes(kRows * kFromStep, static_cast<unsigned>(p));
+      std::memcpy(piece, bytes.data(), bytes.size());
+      std::byte* to = data + static_cast<size_t>(p) * kSpan;
+      // A piece may go to several places.
+      pieces->Upload(to, kToStep, piece, kFromStep, kRow, kRows - 1);
+      pieces->Upload(to + (kRows - 1) * kToStep, kRow, piece + (kRows - 1) * kFromStep, kRow, kRow, 1);
+    }
+  }
+  for (int64_t p = 0; p < kPieces; ++p) {
+    const auto expected = Bytes(kRows * kFromStep, static_cast<unsigned>(p));
+    const auto found = Downloaded(*backend, data + static_cast<size_t>(p) * kSpan, kSpan);
+    bool right = true;
+    for (int64_t r = 0; r < kRows; ++r) {
+      right &= std::memcmp(found.data() + r * kToStep, expected.data() + r * kFromStep, kRow) == 0;
+      for (int64_t i = kRow; i < kToStep; ++i) right &= found[static_cast<size_t>(r * kToStep + i)] == 0;
+    }
+    Expect(right, "piece " + std::to_string(p));
+  }
+  backend->memory().Give(data, kSpan * kPieces);
+}
+
 void Moves() {
   const auto backend = OpenCuda(0);
   const auto expected = Bytes(5000, 2);
@@ -296,6 +328,7 @@ int main() {
   OpensDevices();
   GivesMemory();
   Uploads();
+  UploadsPieces();
   Moves();
   DownloadsLater();
   Records();

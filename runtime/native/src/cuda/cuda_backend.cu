@@ -4,6 +4,7 @@
 #include "download_buffer.h"
 #include "matmul.h"
 #include "pending_downloads.h"
+#include "pinned_pieces.h"
 #include "staging_ring.h"
 
 namespace internvl::cuda {
@@ -64,6 +65,10 @@ void CudaBackend::Upload(void* to, const void* host, size_t bytes) { staging_->U
 
 void CudaBackend::UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows) {
   staging_->UploadRows(to, step, host, row_bytes, rows);
+}
+
+std::unique_ptr<UploadPieces> CudaBackend::MakeUploadPieces() {
+  return std::make_unique<PinnedPieces>(stream_);
 }
 
 std::unique_ptr<DeviceGroup> CudaBackend::JoinGroup(Collective& host, std::string& left_out) {

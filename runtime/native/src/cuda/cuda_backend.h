@@ -30,6 +30,8 @@ class CudaBackend final : public Backend {
   void Move(void* to, const void* from, size_t bytes) override;
   void UploadRows(void* to, int64_t step, const void* host, int64_t row_bytes, int64_t rows) override;
 
+  std::unique_ptr<UploadPieces> MakeUploadPieces() override;
+
   void Tune(bool on) override;
   bool can_record() const override { return true; }
   void BeginRecording() override;
