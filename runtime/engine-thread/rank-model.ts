@@ -9,7 +9,8 @@ import { activationBytes } from '../model/activation-size.ts';
 import { divideCacheMemory } from '../model/cache-memory.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { dummyWeights } from '../model/dummy-weights.ts';
-import { imageBytes } from '../model/image-bytes.ts';
+import { imageBytes, mostImageBytes, mostImages } from '../model/image-bytes.ts';
+import type { EncodedImageMemory } from '../model/image-bytes.ts';
 import { InternVL } from '../model/internvl.ts';
 import { kvBytesPerBlock, kvCacheBlocks, kvDType } from '../model/kv-cache-size.ts';
 import { loadWeights } from '../model/loader.ts';
@@ -131,6 +132,7 @@ export class RankModel {
       // Exchanges by way of the host cannot be recorded.
       decodeGraphs:
         this.#native.deviceInfo().graphs && (this.#ways?.graphs ?? true) ? { maxSequences } : undefined,
+      maxKeptImages: mostImages(this.#pictures(this.#encoderCacheBytes)),
       progress: this.#progress,
     };
     return this.#explained(kvBlocks, () => {
@@ -171,7 +173,7 @@ export class RankModel {
       const plan = {
         weights: this.#weightBytes,
         kvCache: kvBlocks * this.#kvBlockBytes,
-        encodedPictures: this.#encoderCacheBytes,
+        encodedPictures: mostImageBytes(this.#pictures(this.#encoderCacheBytes)),
         forwardPasses: activationBytes(this.#config, this.#options),
       };
       throw new OutOfMemory(error, plan, this.#native.deviceInfo());
@@ -187,12 +189,15 @@ export class RankModel {
     return Math.max(0, free - weights - activations);
   }
 
+  #pictures(encoderCacheBytes: number): EncodedImageMemory {
+    const { maxEncodedImages } = DEFAULT_TUNING;
+    return { imageBytes: imageBytes(this.#config, this.#options.dtype), maxEncodedImages, encoderCacheBytes };
+  }
+
   #kvBlocks(): number {
     const { blockSize, maxSequences, kvCache, encoderCacheBytes } = this.#options;
     const left = this.#memoryLeft();
-    const { maxEncodedImages } = DEFAULT_TUNING;
-    const pictures = { imageBytes: this.prepared.imageBytes, maxEncodedImages, encoderCacheBytes };
-    const memory = divideCacheMemory(kvCache, left, pictures);
+    const memory = divideCacheMemory(kvCache, left, this.#pictures(encoderCacheBytes));
     this.#encoderCacheBytes = memory.encoderCacheBytes;
     return kvCacheBlocks({
       availableBytes: memory.kvBytes,

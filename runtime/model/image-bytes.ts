@@ -23,7 +23,12 @@ export function maxCachedImages({ imageBytes, encoderCacheBytes }: EncodedImageM
   return Math.floor(encoderCacheBytes / imageBytes);
 }
 
-/** Bytes that encoded pictures come to take on a rank at most. */
+/** Encoded pictures that a rank comes to keep at most. */
+export function mostImages(memory: EncodedImageMemory): number {
+  return memory.maxEncodedImages + maxCachedImages(memory);
+}
+
+/** Bytes that they take. */
 export function mostImageBytes(memory: EncodedImageMemory): number {
-  return (memory.maxEncodedImages + maxCachedImages(memory)) * memory.imageBytes;
+  return mostImages(memory) * memory.imageBytes;
 }

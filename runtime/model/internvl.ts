@@ -8,6 +8,7 @@ import type { BatchIndices } from './batch-indices.ts';
 import type { ModelConfig } from './config.ts';
 import { DecodeGraphs, isDecode } from './decode-graphs.ts';
 import type { DecodeResults } from './decode-graphs.ts';
+import { ImageSlots } from './image-slots.ts';
 import { kvDType, type KvCacheDType } from './kv-cache-size.ts';
 import { KvCache, type KvCacheOptions } from './kv-cache.ts';
 import { LlamaDecoder } from './llama.ts';
@@ -37,6 +38,8 @@ export interface InternVLOptions {
   readonly runsAhead?: { readonly maxSequences: number; readonly maxBatchedTokens: number } | undefined;
   /** Most sequences of a step, when decode steps are to be recorded once and launched as one. The device must be able to, and the model whole. */
   readonly decodeGraphs?: { readonly maxSequences: number } | undefined;
+  /** Encoded pictures that memory is set aside for; what is kept beyond takes some as it comes. */
+  readonly maxKeptImages?: number | undefined;
   /** Called once per layer. */
   readonly progress?: (() => void) | undefined;
   /** Sees intermediate tensors; for tests. */
@@ -57,7 +60,7 @@ export class InternVL implements Model {
   readonly #projector: Projector;
   readonly #language: LlamaDecoder;
   /** Image embeddings [imageTokens, H] by the engine's number for the picture. */
-  readonly #images = new Map<number, Tensor>();
+  readonly #images: ImageSlots;
   readonly runsAhead: boolean;
   /** Of the longest prompt for which the device tries out how to compute it; 0: none. */
   readonly #tunedTokens: number;
@@ -90,6 +93,8 @@ export class InternVL implements Model {
     const spareBlock = decodeGraphs !== undefined;
     const keptAs = kvDType(kvCacheDtype, dtype);
     this.#cache = new KvCache(native, config.llm, worldSize, keptAs, { ...kvCache, spareBlock });
+    const { imageTokens, llm } = config;
+    this.#images = new ImageSlots(native, dtype, imageTokens, llm.hiddenSize, options.maxKeptImages ?? 0);
     const heads = localVisionHeads(config, worldSize);
     this.#vision = new VisionTower(this.#context, config.vision, heads, weights);
     this.#projector = new Projector(this.#context, config, weights);
@@ -120,31 +125,26 @@ export class InternVL implements Model {
   }
 
   encodeImage(image: number, pixels: Uint8Array | undefined): void {
-    const { native, dtype, rank } = this.#context;
-    if (this.#images.has(image)) throw new RangeError(`picture ${image} is already encoded`);
+    const { native, rank } = this.#context;
     const bytes = 3 * this.#config.vision.imageSize ** 2;
     const shared = rank === 0 ? pixels : new Uint8Array(bytes);
     if (shared?.length !== bytes)
       throw new RangeError(`picture ${image} has ${shared?.length ?? 0} bytes of pixels, not ${bytes}`);
+    const { rows, first } = this.#images.take(image);
     native.broadcast(shared, 0);
     this.#endStep();
     const mark = native.mark();
     try {
       const hidden = this.#vision.encode(shared); // [patches + 1, vision width]
       const projected = this.#projector.project(hidden); // [imageTokens, H]
-      const kept = native.allocate(dtype, [this.#config.imageTokens, this.#config.llm.hiddenSize]);
-      this.#images.set(image, kept);
-      native.copyRows(kept, 0, projected, 0, this.#config.imageTokens);
+      native.copyRows(rows, first, projected, 0, this.#config.imageTokens);
     } finally {
       native.release(mark);
     }
   }
 
   freeImage(image: number): void {
-    const kept = this.#images.get(image);
-    if (kept === undefined) return;
-    this.#images.delete(image);
-    this.#context.native.free(kept);
+    this.#images.release(image);
   }
 
   forward(batch: Batch): (() => Logits) | undefined {
@@ -165,7 +165,7 @@ export class InternVL implements Model {
     this.#endStep();
     this.#graphs?.free();
     if (this.#last !== undefined) this.#context.native.free(this.#last);
-    for (const image of this.#images.keys()) this.freeImage(image);
+    this.#images.close();
     this.#cache.free();
     this.#weights.free();
   }
@@ -227,9 +227,8 @@ export class InternVL implements Model {
   /** Overwrites the rows of image tokens in x [T, H]. */
   #mergeImages(x: Tensor, batch: Batch): void {
     for (const { image, sourceRow, targetRow, count } of batch.imageRows) {
-      const embeddings = this.#images.get(image);
-      if (embeddings === undefined) throw new RangeError(`picture ${image} is not encoded`);
-      this.#context.native.copyRows(x, targetRow, embeddings, sourceRow, count);
+      const { rows, first } = this.#images.get(image);
+      this.#context.native.copyRows(x, targetRow, rows, first + sourceRow, count);
     }
   }
 }
