@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "../streams.h"
@@ -295,6 +296,64 @@ void ByNcclAlone(TestRank& rank) {
   SideBySide(rank);
 }
 
+void OnlyByNccl(TestRank& rank) {
+  setenv("CUDA_ON_HOST_IPC", "0", 1);
+  UseNccl(rank);
+  if (rank.Join() == nullptr) Expect(false, "no way for tensors: " + rank.left_out);
+}
+
+/// Work of one's own, however long, is no reason to give up: neither before, between nor after exchanges, by
+/// itself or recorded.
+void WorksLong(TestRank& rank) {
+  OnlyByNccl(rank);
+  const auto work = [&] {
+    const auto takes = 3 * rank.links.timeout();
+    cuda_on_host::Enqueue(rank.stream, [takes] { std::this_thread::sleep_for(takes); });
+  };
+  OnDevice<float> x(1, 1000);
+  OnDevice<BFloat16> y(1, 77);
+  work();
+  SumOf<float>(rank, 1000, 1);
+  SumOf<BFloat16>(rank, 1000, 2);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  Check(cudaStreamBeginCapture(rank.stream, cudaStreamCaptureModeThreadLocal), "capture");
+  rank.group->AllReduce(x.tensor());
+  work();
+  rank.group->AllReduce(y.tensor());
+  work();
+  Check(cudaStreamEndCapture(rank.stream, &graph), "capture");
+  Check(cudaGraphInstantiate(&executable, graph), "instantiate");
+  for (int round = 0; round < 2; ++round) {
+    x.Write(Inputs<float>(rank.rank, 1000, round), rank.stream);
+    y.Write(Inputs<BFloat16>(rank.rank, 77, round), rank.stream);
+    Check(cudaGraphLaunch(executable, rank.stream), "launch");
+    Expect(Same(x.Read(rank), Sums<float>(rank.world, 1000, round)) &&
+               Same(y.Read(rank), Sums<BFloat16>(rank.world, 77, round)),
+           "sums with long work between them");
+  }
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+}
+
+/// What NCCL notices counts at once, however patient the group is.
+void HearsOfNccl(TestRank& rank) {
+  OnlyByNccl(rank);
+  OnDevice<float> x(1, 1000);
+  const auto begin = Clock::now();
+  std::string said;
+  try {
+    rank.group->AllReduce(x.tensor());
+    if (rank.rank == 1) raise(SIGSTOP);
+    setenv("FAKE_NCCL_FAILS", "1", 1);
+    x.Read(rank);
+  } catch (const CollectiveFailure& failure) {
+    said = failure.what();
+  }
+  Expect(said.find("NCCL: a mistake") != std::string::npos, "what NCCL says: " + said);
+  Expect(Clock::now() - begin < kPatience / 4, "heard at once");
+}
+
 void FallsBack(TestRank& rank) {
   if (rank.rank == 1) setenv("CUDA_ON_HOST_IPC", "0", 1);
   Expect(rank.Join() == nullptr, "memory that one rank cannot open is not used");
@@ -344,9 +403,11 @@ int main() {
       [](TestRank& rank) {
         setenv("CUDA_ON_HOST_IPC", "0", 1);
         UseNccl(rank);
-        LosesOne(rank, 1, "has not ended a step within 1500 ms", [] { raise(SIGSTOP); });
+        LosesOne(rank, 1, "an exchange has waited for 1500 ms", [] { raise(SIGSTOP); });
       },
       1);
+  RunRanks("work that takes long, by NCCL", 2, milliseconds(400), WorksLong);
+  RunRanks("an error of NCCL", 2, kPatience, HearsOfNccl, 1);
   RunRanks(
       "a rank that stands still", 2, milliseconds(1500),
       [](TestRank& rank) {

@@ -139,7 +139,9 @@ void CudaGroup::Watch() {
     if (nccl_) nccl_->Abort();
   };
   // Kernels of our own know when to give up; NCCL's wait for ever.
-  watch_ = std::make_unique<GroupWatch>(links_, stop, nccl_ ? std::optional(links_.timeout()) : std::nullopt);
+  GroupWatch::Lost lost;
+  if (nccl_) lost = [this](GroupWatch::Clock::time_point now) { return nccl_->Lost(now); };
+  watch_ = std::make_unique<GroupWatch>(links_, stop, std::move(lost));
 }
 
 // Nothing that runs may find its memory gone. The watch ends what would wait for ever.

@@ -12,9 +12,8 @@ constexpr std::chrono::milliseconds kGrace{500};
 
 }  // namespace
 
-GroupWatch::GroupWatch(const Collective& links, std::function<void()> stop,
-                       std::optional<std::chrono::milliseconds> longest)
-    : links_(links), stop_(std::move(stop)), longest_(longest), thread_([this] { Run(); }) {}
+GroupWatch::GroupWatch(const Collective& links, std::function<void()> stop, Lost lost)
+    : links_(links), stop_(std::move(stop)), lost_(std::move(lost)), thread_([this] { Run(); }) {}
 
 GroupWatch::~GroupWatch() {
   {
@@ -40,10 +39,7 @@ std::string GroupWatch::Look(Clock::time_point now) {
   const Clock::time_point waits_since{since};
   if (gone_ && now - std::max(gone_since_, waits_since) > kGrace)
     return "rank " + std::to_string(*gone_) + " has closed its connection";
-  if (longest_ && now - waits_since > *longest_)
-    return "the device has not ended a step within " + std::to_string(longest_->count()) +
-           " ms: a rank of the group does not answer";
-  return "";
+  return lost_ ? lost_(now) : "";
 }
 
 void GroupWatch::Run() {

@@ -19,11 +19,13 @@ class GroupWatch {
  public:
   using Clock = std::chrono::steady_clock;
 
+  /// Why there is nobody to wait for any more; empty: there may be.
+  using Lost = std::function<std::string(Clock::time_point now)>;
+
   /// `stop` is called once, by the watch's own thread, and makes the device give up what waits for other
-  /// ranks. `longest`: for how long the device may be waited for, where its kernels do not know when to give
-  /// up.
-  GroupWatch(const Collective& links, std::function<void()> stop,
-             std::optional<std::chrono::milliseconds> longest);
+  /// ranks. `lost` is asked by it while a thread waits, where kernels do not know when to give up; else
+  /// empty.
+  GroupWatch(const Collective& links, std::function<void()> stop, Lost lost);
   /// No more calls of `stop`.
   ~GroupWatch();
 
@@ -50,7 +52,7 @@ class GroupWatch {
 
   const Collective& links_;
   const std::function<void()> stop_;
-  const std::optional<std::chrono::milliseconds> longest_;
+  const Lost lost_;
   std::atomic<Clock::duration> waits_since_{Clock::duration::zero()};  // zero: nobody waits
   std::optional<int> gone_;
   Clock::time_point gone_since_;

@@ -23,17 +23,21 @@ unsigned Grid(int64_t items) {
 __device__ int64_t First() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ int64_t Step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
-__global__ void WidenAll(const BFloat16* x, float* wide, int64_t count) {
+__global__ void WidenAll(const BFloat16* x, float* wide, int64_t count, ExchangeMark begun) {
+  if (First() == 0) begun.Put();
   for (int64_t i = First(); i < count; i += Step()) wide[i] = FromBits(x[i].bits);
 }
 
-__global__ void NarrowAll(const float* wide, BFloat16* x, int64_t count) {
+__global__ void NarrowAll(const float* wide, BFloat16* x, int64_t count, ExchangeMark ended) {
+  if (First() == 0) ended.Put();
   for (int64_t i = First(); i < count; i += Step())
     x[i].bits = __bfloat16_as_ushort(__float2bfloat16_rn(wide[i]));
 }
 
 /// gathered [world, rows, width] -> out [rows, world * width]
-__global__ void Interleave(const float* gathered, float* out, int world, int64_t rows, int64_t width) {
+__global__ void Interleave(const float* gathered, float* out, int world, int64_t rows, int64_t width,
+                           ExchangeMark ended) {
+  if (First() == 0) ended.Put();
   for (int64_t i = First(); i < rows * width; i += Step()) {
     const int64_t row = i / width, column = i % width;
     for (int from = 0; from < world; ++from)
@@ -63,9 +67,12 @@ void NcclGroup::Finish(const char* what, nccl::Status status) {
     if (asked != nccl::Status::kSuccess) status = asked;
   }
   if (status == nccl::Status::kSuccess) return;
+  Fail(what, Describe(status));
+}
+
+std::string NcclGroup::Describe(nccl::Status status) const {
   const std::string detail = nccl_.GetLastError(communicator_);
-  Fail(what,
-       std::string("NCCL: ") + nccl_.GetErrorString(status) + (detail.empty() ? "" : " (" + detail + ")"));
+  return std::string("NCCL: ") + nccl_.GetErrorString(status) + (detail.empty() ? "" : " (" + detail + ")");
 }
 
 void NcclGroup::Fail(const char* what, const std::string& why) {
@@ -89,6 +96,23 @@ void NcclGroup::Abort() {
   if (communicator_ != nullptr) nccl_.CommAbort(std::exchange(communicator_, nullptr));
 }
 
+std::string NcclGroup::Lost(std::chrono::steady_clock::time_point now) {
+  // Whoever holds it is about to hear from NCCL itself.
+  if (const std::unique_lock lock(mutex_, std::try_to_lock); lock && communicator_ != nullptr) {
+    nccl::Status status = nccl::Status::kSuccess;
+    const nccl::Status asked = nccl_.CommGetAsyncError(communicator_, &status);
+    if (asked != nccl::Status::kSuccess) status = asked;
+    if (status != nccl::Status::kSuccess && status != nccl::Status::kInProgress) return Describe(status);
+  }
+  if (const auto under_way = marks_.UnderWay(); under_way != under_way_ || !under_way) {
+    under_way_ = under_way;
+    under_way_since_ = now;
+  }
+  if (now - under_way_since_ <= links_.timeout()) return "";
+  return "an exchange has waited for " + std::to_string(links_.timeout().count()) +
+         " ms: a rank of the group does not come to it";
+}
+
 void NcclGroup::AllReduce(const Tensor& x) {
   const int64_t count = x.elements();
   const auto reduce = [&](float* values) {
@@ -97,23 +121,29 @@ void NcclGroup::AllReduce(const Tensor& x) {
                              nccl::Reduction::kSum, communicator_, stream_);
     });
   };
-  if (x.dtype == DType::kFloat32) return reduce(x.as<float>());
+  if (x.dtype == DType::kFloat32) {
+    ExchangeMarks::Put(marks_.Begun(), stream_);
+    reduce(x.as<float>());
+    ExchangeMarks::Put(marks_.Ended(), stream_);
+    return;
+  }
   Scratch scratch(scratch_);
   float* wide = scratch.Get<float>(count);
-  Launch(WidenAll, Grid(count), kThreads, 0, stream_, x.as<BFloat16>(), wide, count);
+  Launch(WidenAll, Grid(count), kThreads, 0, stream_, x.as<BFloat16>(), wide, count, marks_.Begun());
   reduce(wide);
-  Launch(NarrowAll, Grid(count), kThreads, 0, stream_, wide, x.as<BFloat16>(), count);
+  Launch(NarrowAll, Grid(count), kThreads, 0, stream_, wide, x.as<BFloat16>(), count, marks_.Ended());
 }
 
 void NcclGroup::AllGatherColumns(const Tensor& x, const Tensor& out) {
   Scratch scratch(scratch_);
   float* gathered = scratch.Get<float>(x.elements() * links_.world_size());
+  ExchangeMarks::Put(marks_.Begun(), stream_);
   Do("allGatherColumns", [&] {
     return nccl_.AllGather(x.data, gathered, static_cast<size_t>(x.elements()), nccl::Type::kFloat32,
                            communicator_, stream_);
   });
   Launch(Interleave, Grid(x.elements()), kThreads, 0, stream_, gathered, out.as<float>(), links_.world_size(),
-         x.rows(), x.cols());
+         x.rows(), x.cols(), marks_.Ended());
 }
 
 }  // namespace internvl::cuda
