@@ -1,5 +1,6 @@
 // One rank of a model of a given shape with random weights, and the forward passes that are measured on it.
 import type { Batch } from '../runtime/engine/batch.ts';
+import { StepInputs } from '../runtime/engine/step-inputs.ts';
 import type { Weights } from '../runtime/model/loader.ts';
 import { parseModelConfig, type ModelConfig } from '../runtime/model/config.ts';
 import { dummyWeights } from '../runtime/model/dummy-weights.ts';
@@ -194,11 +195,13 @@ function batch(sequences: number, computed: number, count: number): Batch {
   const slotOf = (sequence: number, position: number) => sequence * maxBlocks * BLOCK_SIZE + position;
   const perToken = (f: (sequence: number, index: number) => number) =>
     Int32Array.from({ length: tokens }, (_, t) => f(Math.floor(t / count), t % count));
+  const inputs = new StepInputs(tokens, sequences);
+  inputs.ids.set(perToken((s, i) => 100 + ((s * 31 + i) % 5000)));
   return {
     step: 0,
     numTokens: tokens,
     numSequences: sequences,
-    inputIds: perToken((s, i) => 100 + ((s * 31 + i) % 5000)),
+    inputs,
     positions: perToken((_, i) => computed + i),
     slots: perToken((s, i) => slotOf(s, computed + i)),
     queryStart: Int32Array.from({ length: sequences + 1 }, (_, s) => s * count),

@@ -2,6 +2,7 @@
 import type { Row } from '../bench/results.ts';
 import type { DeviceInfo, Native } from '../runtime/native/index.ts';
 import type { Quantization } from '../runtime/model/partition.ts';
+import { benchChoices } from './bench-choices.ts';
 import { benchLoop } from './bench-loop.ts';
 import { benchModel } from './bench-model.ts';
 import { benchProducts } from './bench-products.ts';
@@ -39,6 +40,7 @@ type Bench = (ops: Native) => Row[] | Promise<Row[]>;
 export const DEVICE_BENCHES: ReadonlyMap<string, Bench> = new Map<string, Bench>([
   ['speed', (ops) => speedRows(measureDeviceSpeed(ops))],
   ['products', (ops) => benchProducts(ops, measureDeviceSpeed(ops))],
+  ['choices', benchChoices],
   ['model', model],
   ['loop', loop],
 ]);

@@ -1,7 +1,16 @@
 // Seeded operands of the operations under check, the same on every device, and what comes back.
+import { DRAW_VALUES, StepInputs } from '../runtime/engine/step-inputs.ts';
 import type { DType, Native, Tensor } from '../runtime/native/index.ts';
 
 export type Floating = 'float32' | 'bfloat16';
+
+/** How chooseTokens takes a token from a row. */
+export interface Draw {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly share: number;
+}
 
 /** Uniform values in [-1, 1) from a 32-bit xorshift. */
 export function seeded(seed: number): () => number {
@@ -68,6 +77,16 @@ export class Operands {
   /** `count` indices below `limit`. */
   indices(count: number, limit: number): Tensor {
     return this.ops.indices(Int32Array.from({ length: count }, () => this.below(limit)));
+  }
+
+  /** Choices of tokens, each with a share of its own. */
+  draws(rows: number, { temperature, topK, topP }: Omit<Draw, 'share'>): Tensor {
+    const inputs = new StepInputs(0, rows);
+    for (let row = 0; row < rows; row++) {
+      const share = (this.#next() + 1) / 2;
+      inputs.draws.set([temperature, topK, topP, share], row * DRAW_VALUES);
+    }
+    return this.ops.indices(inputs.drawWords);
   }
 
   below(limit: number): number {

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { submission } from '../../test/support/submissions.ts';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { DEFAULT_TUNING } from '../engine/engine-tuning.ts';
+import type { SamplingParams } from '../engine/sampling-params.ts';
 import { InternVL } from '../model/internvl.ts';
 import { loadWeights } from '../model/loader.ts';
 import { partition } from '../model/partition.ts';
@@ -86,10 +87,11 @@ interface StepCounts {
   readonly messages: readonly FromWorker['type'][];
 }
 
-/** The counts of the first step of a batch of greedy sequences, and of each steady one. */
+/** The counts of the first step of a batch of sequences, and of each steady one. */
 async function countSteps(
   batch: number,
   followed: boolean,
+  how: Partial<SamplingParams> = {},
   maxBatchedTokens = DEFAULT_TUNING.maxBatchedTokens,
 ): Promise<{ readonly first: StepCounts; readonly steady: readonly StepCounts[] }> {
   const ops = counted(native());
@@ -122,7 +124,7 @@ async function countSteps(
       messages = [];
     },
   });
-  const sampling = { maxTokens: STEPS, ignoreEos: true };
+  const sampling = { ...how, maxTokens: STEPS, ignoreEos: true };
   loop.submit(
     Array.from({ length: batch }, (_, index) =>
       submission(index + 1, { tokenIds: Uint32Array.of(1, 40 + index, 41, 42), sampling }),
@@ -135,13 +137,17 @@ async function countSteps(
 }
 
 it('computes of a chunk that gives no token only keys and values in the last layer', async () => {
-  const { first } = await countSteps(1, false, 3);
+  const { first } = await countSteps(1, false, {}, 3);
   expect(first.calls).toMatchObject({ linear: 4 * numLayers - 3, pagedAttention: numLayers - 1 });
-  expect(first.calls['argmax']).toBeUndefined();
+  expect(first.calls['chooseTokens']).toBeUndefined();
 });
 
-describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
-  it('makes 9 native calls a layer, 2 between layers and 20 around them', async () => {
+describe.each<[number, string, Partial<SamplingParams>]>([
+  [1, 'greedy', {}],
+  [4, 'greedy', {}],
+  [4, 'drawn', { temperature: 1, topK: 50, topP: 0.9, seed: 3n }],
+])('a decode step of %i %s sequences', (batch, _, how) => {
+  it('makes 9 native calls a layer, 2 between layers and 21 around them', async () => {
     const layer = {
       linear: 4,
       ropeAndStoreKv: 1,
@@ -151,7 +157,7 @@ describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
     };
     const around = {
       broadcast: 1,
-      indices: 7,
+      indices: 8,
       mark: numLayers, // one for the step
       embedding: 1,
       allReduce: 1,
@@ -159,7 +165,7 @@ describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
       rmsNorm: 1,
       linear: 1,
       allGatherColumns: 1,
-      argmax: 1,
+      chooseTokens: 1,
       startRead: 1,
       finishRead: 1,
       release: numLayers,
@@ -167,19 +173,20 @@ describe.each([1, 4])('a decode step of %i greedy sequences', (batch) => {
     const expected: Record<string, number> = { ...around };
     for (const [name, count] of Object.entries(layer))
       expected[name] = (expected[name] ?? 0) + numLayers * count;
-    for (const { calls } of (await countSteps(batch, false)).steady) expect(calls).toEqual(expected);
+    for (const { calls } of (await countSteps(batch, false, how)).steady) expect(calls).toEqual(expected);
   });
 
   it('posts one message, and two more when other ranks follow', async () => {
-    for (const { messages } of (await countSteps(batch, false)).steady) expect(messages).toEqual(['output']);
-    for (const { messages } of (await countSteps(batch, true)).steady)
+    for (const { messages } of (await countSteps(batch, false, how)).steady)
+      expect(messages).toEqual(['output']);
+    for (const { messages } of (await countSteps(batch, true, how)).steady)
       expect(messages).toEqual(['plan', 'stepDone', 'output']);
   });
 
   it('makes no typed array', async () => {
     const stop = countTypedArrays();
     try {
-      const { first, steady } = await countSteps(batch, false);
+      const { first, steady } = await countSteps(batch, false, how);
       expect(first.typedArrays).toBeGreaterThan(5); // they are counted
       expect(steady.map((step) => step.typedArrays)).toEqual(steady.map(() => 0));
     } finally {

@@ -1,13 +1,15 @@
+import type { StepInputs } from './step-inputs.ts';
+
 /**
- * Valid until the next step: its arrays are used again. One forward pass over T tokens of S sequences: what a StepPlan becomes once positions, slots and block tables are worked out. Equal on every rank but for inputIds,
+ * Valid until the next step: its arrays are used again. One forward pass over T tokens of S sequences: what a StepPlan becomes once positions, slots and block tables are worked out. Equal on every rank but for `inputs`,
  * which only rank 0 knows before the broadcast.
  */
 export interface Batch {
   readonly step: number;
   readonly numTokens: number;
   readonly numSequences: number;
-  /** [T] ids, or placeholders (executor.ts); on ranks > 0 filled by the broadcast at the start of the forward pass. */
-  readonly inputIds: Int32Array;
+  /** On ranks > 0 filled by the broadcast at the start of the forward pass. */
+  readonly inputs: StepInputs;
   /** [T] */
   readonly positions: Int32Array;
   /** [T] slot of each token's key and value: block * blockSize + offset. */
@@ -34,8 +36,8 @@ export interface Logits {
   readonly numRows: number;
   /** [vocabSize] float32, valid until the next call: most rows are never looked at. */
   row(index: number): Float32Array;
-  /** [L] the lowest index of each row's largest value, -1 when there is none; absent when the model does not look for it. */
-  readonly best?: Int32Array;
+  /** [L] the token that each row's draw in the batch's inputs chooses, -1 where the row has no largest number; absent when the model does not choose. */
+  readonly chosen?: Int32Array;
 }
 
 /** What the engine needs from the model on this rank. All calls are synchronous and collective: every rank makes the same ones in the same order. */
@@ -47,8 +49,8 @@ export interface Model {
   /** forward returns before the work is done, and takes placeholders (executor.ts) for tokens that it has not given out yet. */
   readonly runsAhead: boolean;
   /**
-   * Begins a forward pass. On rank 0, what waits for the logits of batch.logitRows; undefined on the others. `best` is valid until the second call after
-   * it, rows until the next.
+   * Begins a forward pass. On rank 0, what waits for the logits of batch.logitRows; undefined on the others. `chosen` is valid until the second call
+   * after it, rows until the next.
    */
   forward(batch: Batch): (() => Logits) | undefined;
   close(): void;

@@ -1,4 +1,4 @@
-// Random arrivals, priorities, pictures, aborts and shortages against the real loop: what must hold after every step, and that every
+// Random arrivals, priorities, pictures, ways to choose tokens, stops, aborts and shortages against the real loop: what must hold after every step, and that every
 // answer is the one that the sequence gets alone.
 
 import * as fc from 'fast-check';
@@ -11,11 +11,24 @@ import type { FinishedSequence, StepOutput, Submission } from './engine.ts';
 import { ModelExecutor } from './executor.ts';
 import type { AwaitResult, Executor } from './executor.ts';
 import { RankState } from './rank-state.ts';
+import { DRAW_VALUES } from './step-inputs.ts';
+import type { StepInputs } from './step-inputs.ts';
 import type { StepPlan } from './step-plan.ts';
 
 const VOCAB = 13;
 const PICTURE_TOKENS = 5;
 const SEED = Number.parseInt(process.env['PROPERTY_SEED'] ?? '20261123', 10); // printed by fast-check when a run fails
+
+/** How tokens are chosen: by the model, or on the host, which keeps steps serial. */
+const WAYS: Readonly<Record<string, Partial<Submission['sampling']> & { readonly logprobs?: number }>> = {
+  greedy: {},
+  drawn: { temperature: 3 },
+  'drawn after cuts': { temperature: 4, topK: 9, topP: 0.95 },
+  stopped: { temperature: 3, stopTokenIds: [3, 7] },
+  'kept from stopping': { temperature: 3, stopTokenIds: [3, 7], minTokens: 3 },
+  penalised: { temperature: 2, repetitionPenalty: 1.3 },
+  reported: { temperature: 2, topP: 0.9, logprobs: 2 },
+};
 
 interface Arrival {
   readonly step: number;
@@ -25,6 +38,8 @@ interface Arrival {
   readonly cacheSalt: string;
   readonly maxTokens: number;
   readonly priority: number;
+  readonly way: string;
+  readonly seed: bigint | undefined;
   /** Steps after arrival at which it is aborted, and whether while a step is under way. */
   readonly abort: { readonly after: number; readonly midStep: boolean } | undefined;
 }
@@ -53,6 +68,12 @@ const arrival: fc.Arbitrary<Arrival> = fc.record({
   cacheSalt: fc.constantFrom('', '', 'tenant'),
   maxTokens: fc.integer({ min: 1, max: 25 }),
   priority: fc.nat(2),
+  // Mostly those that the model chooses, so that steps run ahead for long.
+  way: fc.oneof(
+    { weight: 12, arbitrary: fc.constantFrom('greedy', 'drawn', 'drawn after cuts', 'stopped') },
+    { weight: 1, arbitrary: fc.constantFrom(...Object.keys(WAYS)) },
+  ),
+  seed: fc.option(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), { nil: undefined }),
   abort: fc.option(fc.record({ after: fc.nat(15), midStep: fc.boolean() }), { nil: undefined, freq: 4 }),
 });
 
@@ -78,6 +99,7 @@ describe('engine core under random load', () => {
       chunks: 0,
       sharedRows: 0,
       ahead: 0,
+      drawnAhead: 0,
       hitTokens: 0,
       restarts: 0,
       imageHits: 0,
@@ -90,6 +112,7 @@ describe('engine core under random load', () => {
         seen.chunks += run.chunks;
         seen.sharedRows += run.sharedRows;
         seen.ahead += run.ahead;
+        seen.drawnAhead += run.drawnAhead;
         seen.restarts += run.restarts;
         seen.hitTokens += run.caches.hitTokens;
         seen.imageHits += run.caches.imageHits;
@@ -102,10 +125,11 @@ describe('engine core under random load', () => {
     expect(seen.chunks).toBeGreaterThan(200);
     expect(seen.sharedRows).toBeGreaterThan(10);
     expect(seen.ahead).toBeGreaterThan(500);
+    expect(seen.drawnAhead).toBeGreaterThan(500);
     expect(seen.hitTokens).toBeGreaterThan(100);
     expect(seen.restarts).toBeGreaterThan(10);
     expect(seen.imageHits).toBeGreaterThan(50);
-    expect([...reasons].sort()).toEqual(['abort', 'error', 'length']);
+    expect([...reasons].sort()).toEqual(['abort', 'error', 'length', 'stop']);
   }, 60_000);
 });
 
@@ -164,6 +188,10 @@ async function simulate(given: Scenario) {
     expect(cached % limits.blockSize).toBe(0);
     expect(cached).toBeLessThan(request.tokenIds.length);
     expect(got).toEqual(expectedTokens(request, got.length, VOCAB));
+    const { stopTokenIds, minTokens } = request.sampling;
+    expect(got.slice(minTokens).some((token) => stopTokenIds.includes(token))).toBe(false);
+    if (reason === 'stop')
+      expect(stopTokenIds).toContain(expectedTokens(request, got.length + 1, VOCAB).at(-1));
     if (reason === 'length') expect(got.length).toBe(request.sampling.maxTokens);
     if (reason === 'error') expect(message).toMatch(/KV/);
     if (reason === 'abort') expect(given.arrivals[handle]?.abort).toBeDefined();
@@ -180,6 +208,7 @@ async function simulate(given: Scenario) {
     preemptions: checked.preemptions,
     chunks: checked.chunks,
     ahead: checked.ahead,
+    drawnAhead: checked.drawnAhead,
     sharedRows: checked.sharedRows,
   };
 }
@@ -193,14 +222,22 @@ function limitsOf({ blockSize, kvTokens, maxSequences, extraBudget }: Scenario) 
 }
 
 function submissionOf(
-  { textTokens, first, pictures, maxTokens, priority, cacheSalt }: Arrival,
+  { textTokens, first, pictures, maxTokens, priority, cacheSalt, way, seed }: Arrival,
   handle: number,
 ): Submission {
   const images = pictures.map((name, index) =>
     picture(name, 1 + index * (PICTURE_TOKENS + 1), PICTURE_TOKENS),
   );
   const tokenIds = promptOf(textTokens + pictures.length * (PICTURE_TOKENS + 1), first);
-  return submission(handle, { tokenIds, images, priority, cacheSalt, sampling: { maxTokens } });
+  const { logprobs, ...sampling } = WAYS[way] ?? {};
+  return submission(handle, {
+    tokenIds,
+    images,
+    priority,
+    cacheSalt,
+    logprobs,
+    sampling: { ...sampling, maxTokens, seed },
+  });
 }
 
 function collect(
@@ -234,6 +271,8 @@ class CheckedExecutor implements Executor {
   sharedRows = 0;
   /** Steps with tokens that were not known when they were launched. */
   ahead = 0;
+  /** Those in which tokens are drawn. */
+  drawnAhead = 0;
   /** Preempted sequences that found some of their blocks again. */
   restarts = 0;
   saltOf: (handle: number) => string | undefined = () => undefined;
@@ -270,9 +309,9 @@ class CheckedExecutor implements Executor {
     return this.#executor.runsAhead;
   }
 
-  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
+  launch(plan: StepPlan, inputs: StepInputs, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
     const numTokens = plan.sequences.reduce((sum, sequence) => sum + sequence.numTokens, 0);
-    expect(numTokens).toBe(inputIds.length);
+    expect(numTokens).toBe(inputs.ids.length);
     this.tokens = numTokens;
     expect(numTokens).toBeLessThanOrEqual(this.#maxBatchedTokens);
     expect(plan.sequences.length).toBeLessThanOrEqual(this.#given.maxSequences);
@@ -285,9 +324,12 @@ class CheckedExecutor implements Executor {
     this.preemptions += plan.preempted.length;
     this.chunks += plan.sequences.filter((sequence) => !sequence.wantsLogits).length;
     this.sharedRows += plan.imageRows.length - new Set(plan.imageRows.map(({ image }) => image)).size;
-    this.ahead += inputIds.some((id) => id < 0) ? 1 : 0;
-    const result = this.#executor.launch(plan, inputIds, pixels);
-    inputIds.fill(-1_000_000); // valid during the call only
+    const isAhead = inputs.ids.some((id) => id < 0);
+    this.ahead += isAhead ? 1 : 0;
+    this.drawnAhead +=
+      isAhead && inputs.draws.some((value, at) => at % DRAW_VALUES === 0 && value > 0) ? 1 : 0;
+    const result = this.#executor.launch(plan, inputs, pixels);
+    inputs.words.fill(-1_000_000); // valid during the call only
     expect(this.#model.numImages).toBeLessThanOrEqual(
       this.#given.maxEncodedImages + this.#given.maxCachedImages,
     );

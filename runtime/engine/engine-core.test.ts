@@ -129,7 +129,7 @@ describe('step', () => {
     model.forward = (batch) => {
       const logits = forward(batch)();
       logits.row(0)[0] = NaN;
-      return () => ({ ...logits, best: Int32Array.of(-1, logits.best?.[1] ?? -1) });
+      return () => ({ ...logits, chosen: Int32Array.of(-1, logits.chosen?.[1] ?? -1) });
     };
     const core = coreOf({ executor: new ModelExecutor({ ...INFO, model }) });
     core.submit([submission(1), submission(2)]);
@@ -137,6 +137,26 @@ describe('step', () => {
     expect(output?.finished).toMatchObject([{ handle: 1, reason: 'error' }]);
     expect(output?.finished[0]?.message).toMatch(/logit of token 0 is NaN/);
     expect(output?.handles).toEqual([2]);
+  });
+
+  it('ends only the sequence whose logits are no numbers when the next step is under way already', async () => {
+    const model = new FakeModel({ ...INFO, runsAhead: true });
+    const forward = model.forward.bind(model);
+    model.forward = (batch) => {
+      const wait = forward(batch);
+      return () => {
+        const logits = wait();
+        return batch.step === 1 ? { ...logits, chosen: Int32Array.of(-1, logits.chosen?.[1] ?? -1) } : logits;
+      };
+    };
+    const core = coreOf({ executor: new ModelExecutor({ ...INFO, model }) });
+    const requests = [1, 2].map((handle) => submission(handle, { sampling: { temperature: 2, seed: 5n } }));
+    core.submit(requests);
+    const outputs = await untilDone(core);
+    const ends = outputs.flatMap(({ finished }) => finished);
+    expect(ends).toMatchObject([{ handle: 1, reason: 'error' }, { handle: 2, reason: 'length' }]); // prettier-ignore
+    expect(ends[0]?.message).toMatch(/logits are not numbers, or none is finite, at position 5/);
+    expect(tokensOf(outputs, 2)).toEqual(expectedTokens(requests[1]!, 4, INFO.vocabSize));
   });
 
   it.each<[string, Executor]>([

@@ -169,12 +169,12 @@ export class EngineCore {
     const step = this.#scheduler.schedule((decodes) => this.#pace.prefillTokens(decodes));
     if (step === undefined) return undefined;
     for (const sequence of step.sequences) sequence.scheduledUs ??= startUs;
-    return { step, result: this.#options.executor.launch(step.plan, step.inputIds, step.pixels) };
+    return { step, result: this.#options.executor.launch(step.plan, step.inputs, step.pixels) };
   }
 
   /** The tokens that the step gives are those that the executor takes for them by itself. */
-  #mayRunAhead({ sampling }: ScheduledStep): boolean {
-    return this.#options.executor.runsAhead === true && sampling.every(takesLikeliest);
+  #mayRunAhead({ byModel }: ScheduledStep): boolean {
+    return this.#options.executor.runsAhead === true && byModel.every((itself) => itself);
   }
 
   /**
@@ -235,12 +235,13 @@ export class EngineCore {
         if (sequence.logprobs !== undefined) logprobs.set(sequence, certain(tokenId, sequence.logprobs));
         return { tokenId };
       }
-      const found = result.logits.best?.[row] ?? -1;
-      const likeliest = found === -1 ? undefined : found; // without one, the sampler says why
-      if (likeliest !== undefined && takesLikeliest(sequence)) return { tokenId: likeliest };
+      const found = result.logits.chosen?.[row] ?? -1;
+      if (found !== -1 && step.byModel[row] === true) return { tokenId: found };
+      // Without one the sampler says why, unless the row has made room for those of the step under way.
+      if (this.#underWay !== undefined) return { error: unusable(sequence) };
       const sampled = this.#sampler.sample({
         logits: result.logits.row(row),
-        best: likeliest,
+        best: found === -1 ? undefined : found,
         tokens: sequence.tokens,
         promptLength: sequence.promptLength,
         params: sequence.sampling,
@@ -286,15 +287,8 @@ export class EngineCore {
   }
 }
 
-/** Whether the model's most likely token is the answer, whatever the other logits are. */
-function takesLikeliest({ sampling, logprobs, numGenerated }: Sequence): boolean {
-  const { temperature, repetitionPenalty, stopTokenIds, minTokens } = sampling;
-  return (
-    temperature === 0 &&
-    repetitionPenalty === 1 &&
-    logprobs === undefined &&
-    (stopTokenIds.length === 0 || numGenerated >= minTokens)
-  );
+function unusable({ numTokens }: Sequence): string {
+  return `the model's logits are not numbers, or none is finite, at position ${String(numTokens)}`;
 }
 
 interface StepUnderWay {

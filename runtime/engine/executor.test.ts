@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Batch, Logits, Model } from './batch.ts';
 import { ModelExecutor, runStep } from './executor.ts';
 import { RankState } from './rank-state.ts';
+import { StepInputs } from './step-inputs.ts';
 import type { StepPlan } from './step-plan.ts';
 
 const OPTIONS = { blockSize: 4, kvBlocks: 4 };
@@ -28,7 +29,14 @@ const NEXT: StepPlan = {
 
 const LOGITS: Logits = { numRows: 1, row: () => Float32Array.of(1, 2) };
 
-const IDS = Int32Array.of(5, 6, 7);
+function inputsOf(...ids: readonly number[]): StepInputs {
+  const inputs = new StepInputs(ids.length, 1);
+  inputs.ids.set(ids);
+  inputs.draws.fill(0.5);
+  return inputs;
+}
+
+const INPUTS = inputsOf(5, 6, 7);
 const PIXELS = new Map([[0, Uint8Array.of(1)]]);
 
 /** Writes down what it is asked for. */
@@ -73,8 +81,8 @@ describe('ModelExecutor', () => {
         calls.push(`verify ${String(step)} ${String(planHash > 0)}`);
       },
     });
-    expect(await executor.launch(PLAN, IDS, PIXELS)()).toEqual({ logits: LOGITS });
-    await executor.launch(NEXT, IDS.subarray(0, 1), new Map([[1, Uint8Array.of(1)]]))();
+    expect(await executor.launch(PLAN, INPUTS, PIXELS)()).toEqual({ logits: LOGITS });
+    await executor.launch(NEXT, inputsOf(5), new Map([[1, Uint8Array.of(1)]]))();
     expect(calls).toEqual([
       'publish 0',
       'encode 0 with pixels',
@@ -86,17 +94,18 @@ describe('ModelExecutor', () => {
       'forward 1',
       'verify 1 true',
     ]);
-    expect(Array.from(model.batches[0]?.inputIds ?? [])).toEqual([5, 6, 7]);
+    expect(Array.from(model.batches[0]?.inputs.ids ?? [])).toEqual([5, 6, 7]);
+    expect(Array.from(model.batches[0]?.inputs.draws ?? [])).toEqual([0.5, 0.5, 0.5, 0.5]);
   });
 
   it('fails when a rank differs, or the model gives nothing', async () => {
     const verify = (): Promise<void> => Promise.reject(new Error('rank 1 differs'));
     const executor = new ModelExecutor({ ...OPTIONS, model: new RecordingModel(), verify });
-    await expect(executor.launch(PLAN, IDS, PIXELS)()).rejects.toThrow('rank 1 differs');
+    await expect(executor.launch(PLAN, INPUTS, PIXELS)()).rejects.toThrow('rank 1 differs');
     const silent = new RecordingModel();
     silent.forward = () => undefined;
     const broken = new ModelExecutor({ ...OPTIONS, model: silent });
-    await expect(broken.launch(PLAN, IDS, PIXELS)()).rejects.toThrow(/no logits on rank 0/);
+    await expect(broken.launch(PLAN, INPUTS, PIXELS)()).rejects.toThrow(/no logits on rank 0/);
   });
 });
 
@@ -107,7 +116,7 @@ describe('runStep without inputs', () => {
     runStep(state, model, PLAN, undefined);
     leader.apply(PLAN);
     expect(model.calls).toEqual(['encode 0 without pixels', 'forward 0']);
-    expect(Array.from(model.batches[0]?.inputIds ?? [])).toEqual([0, 0, 0]);
+    expect(Array.from(model.batches[0]?.inputs.ids ?? [])).toEqual([0, 0, 0]);
     expect(state.planHash).toBe(leader.planHash);
   });
 });

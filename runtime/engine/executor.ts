@@ -3,6 +3,7 @@
 import type { Logits, Model } from './batch.ts';
 import { RankState } from './rank-state.ts';
 import type { RankStateOptions } from './rank-state.ts';
+import type { StepInputs } from './step-inputs.ts';
 import type { StepPlan } from './step-plan.ts';
 
 /** What a step computed for the L sequences that want logits, in the plan's order. */
@@ -19,37 +20,37 @@ export interface Executor {
   /** A step can be launched before the result of the one before it is in: see placeholderOf. */
   readonly runsAhead?: boolean;
   /**
-   * Begins a step. inputIds: [T] token ids of the plan's sequences one after the other, valid during the call; pixels: of plan.encodeImages, uint8 RGB. Plans come in
+   * Begins a step. inputs: of the plan's tokens and of those that want logits, valid during the call; pixels: of plan.encodeImages, uint8 RGB. Plans come in
    * order, one at a time, or two where the executor runs ahead. Whatever it or its result throws is fatal to the engine.
    */
-  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult;
+  launch(plan: StepPlan, inputs: StepInputs, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult;
 }
 
-/** Stands in inputIds for a token that is not known yet: the likeliest one of row `row` of the logits that the step before computes. */
+/** Stands among the ids for a token that is not known yet: the one that the step before chooses from row `row` of its logits. */
 export function placeholderOf(row: number): number {
   return -1 - row;
 }
 
 /** What only rank 0 has of a step. */
-export interface StepInputs {
-  readonly inputIds: Int32Array;
+export interface RootInputs {
+  readonly inputs: StepInputs;
   readonly pixels: ReadonlyMap<number, Uint8Array>;
 }
 
 /**
  * One step on one rank: applies the plan, drops and encodes images, runs the forward pass. Collective: every rank calls it with the same plans in the
- * same order, rank 0 with inputs, the others without. Returns what waits for the logits on rank 0, undefined elsewhere; throws PlanMismatch.
+ * same order, rank 0 with `root`, the others without. Returns what waits for the logits on rank 0, undefined elsewhere; throws PlanMismatch.
  */
 export function runStep(
   state: RankState,
   model: Model,
   plan: StepPlan,
-  inputs: StepInputs | undefined,
+  root: RootInputs | undefined,
 ): (() => Logits) | undefined {
   const batch = state.apply(plan);
-  if (inputs !== undefined) batch.inputIds.set(inputs.inputIds);
+  if (root !== undefined) batch.inputs.words.set(root.inputs.words);
   for (const image of plan.freeImages) model.freeImage(image);
-  for (const image of plan.encodeImages) model.encodeImage(image, inputs?.pixels.get(image));
+  for (const image of plan.encodeImages) model.encodeImage(image, root?.pixels.get(image));
   return model.forward(batch);
 }
 
@@ -75,9 +76,9 @@ export class ModelExecutor implements Executor {
     return this.#options.model.runsAhead;
   }
 
-  launch(plan: StepPlan, inputIds: Int32Array, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
+  launch(plan: StepPlan, inputs: StepInputs, pixels: ReadonlyMap<number, Uint8Array>): AwaitResult {
     this.#options.publish?.(plan);
-    const logits = runStep(this.#state, this.#options.model, plan, { inputIds, pixels });
+    const logits = runStep(this.#state, this.#options.model, plan, { inputs, pixels });
     const { planHash } = this.#state;
     return async () => {
       const result = logits?.();

@@ -40,7 +40,7 @@ describe('RankState.apply', () => {
     expect(Array.from(batch.contextLengths)).toEqual([5, 7]);
     expect(Array.from(batch.blockTables)).toEqual([1, 0, 5, 2]);
     expect(Array.from(batch.logitRows)).toEqual([2, 3]);
-    expect(Array.from(batch.inputIds)).toEqual([0, 0, 0, 0]);
+    expect(Array.from(batch.inputs.ids)).toEqual([0, 0, 0, 0]);
   });
 
   it('pads shorter block tables with 0 and leaves out sequences that want no logits', () => {

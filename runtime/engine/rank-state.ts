@@ -4,6 +4,7 @@
 
 import type { Batch } from './batch.ts';
 import { ReusedInt32Array } from './reused-arrays.ts';
+import { ReusedStepInputs } from './step-inputs.ts';
 import type { ScheduledSequence, StepPlan } from './step-plan.ts';
 
 /** A plan that does not follow from the plans before it: the rank's state and rank 0's differ, and the group must end. */
@@ -40,7 +41,7 @@ export class RankState {
   /** [kvBlocks] 1 = all tokens of the block are computed, by this step at the latest. */
   readonly #filled: Uint8Array;
   #planHash = 0;
-  readonly #inputIds = new ReusedInt32Array();
+  readonly #inputs = new ReusedStepInputs();
   readonly #positions = new ReusedInt32Array();
   readonly #slots = new ReusedInt32Array();
   readonly #queryStart = new ReusedInt32Array();
@@ -63,7 +64,7 @@ export class RankState {
     return this.#sequences.size;
   }
 
-  /** Advances the mirror by one step. inputIds of the batch are zero, for rank 0 to fill; the batch is valid until the next step. Throws PlanMismatch; the state is then unusable. */
+  /** Advances the mirror by one step. The batch's inputs are zero, for rank 0 to fill; the batch is valid until the next step. Throws PlanMismatch; the state is then unusable. */
   apply(plan: StepPlan): Batch {
     for (const handle of plan.finished) {
       if (!this.#sequences.delete(handle))
@@ -154,6 +155,8 @@ export class RankState {
     const logitRows = this.#logitRows.of(numLogits); // [L]
     let row = 0;
     let logitRow = 0;
+    const inputs = this.#inputs.of(numTokens, numLogits);
+    inputs.words.fill(0);
     queryStart[0] = 0;
     blockTables.fill(0);
     for (const [index, { numComputed, numTokens: count, wantsLogits }] of plan.sequences.entries()) {
@@ -174,7 +177,7 @@ export class RankState {
       step: plan.step,
       numTokens,
       numSequences,
-      inputIds: this.#inputIds.of(numTokens).fill(0),
+      inputs,
       positions,
       slots,
       queryStart,
@@ -202,7 +205,7 @@ function mismatch(plan: StepPlan, problem: string): PlanMismatch {
   return new PlanMismatch(plan.step, problem);
 }
 
-/** Unsigned 32-bit hash of everything in the batch but inputIds (which only rank 0 knows), continuing `previous`. */
+/** Unsigned 32-bit hash of everything in the batch but its inputs (which only rank 0 knows), continuing `previous`. */
 export function planHash(batch: Batch, previous = 0): number {
   let hash = mixAll(previous, [batch.step, batch.numTokens, batch.numSequences, batch.maxBlocks]);
   hash = mixAll(hash, batch.positions);

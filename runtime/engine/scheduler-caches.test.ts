@@ -15,13 +15,13 @@ describe('a cached prefix', () => {
     bench.step();
     const second = bench.add(submission(2, request));
     expect(bench.scheduler.waitingUncachedTokens).toBe(2);
-    const { plan, inputIds } = bench.schedule();
+    const { plan, inputs } = bench.schedule();
     expect(plan).toMatchObject({
       sequences: [{ handle: 2, numComputed: 12, numTokens: 2, newBlocks: [0, 1, 2, 3] }],
       encodeImages: [],
       imageRows: [],
     });
-    expect(Array.from(inputIds)).toEqual(Array.from(promptOf(14).subarray(12)));
+    expect(Array.from(inputs.ids)).toEqual(Array.from(promptOf(14).subarray(12)));
     expect([second.cachedTokens, bench.scheduler.cacheLoad(10)]).toEqual([
       12,
       { promptTokens: 28, hitTokens: 12, idleBlocks: 0, imageHits: 0, imageMisses: 1, imageBytes: 0 },

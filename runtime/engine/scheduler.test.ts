@@ -122,10 +122,10 @@ describe('shortage of blocks', () => {
     bench.step();
     bench.add(submission(2, { tokenIds: promptOf(11), priority: 1, sampling: { maxTokens: 1 } }));
     for (const computed of [0, 3, 6]) expect(bench.step().at(-1)).toEqual([2, computed, 3]);
-    const { plan, inputIds } = bench.schedule();
+    const { plan, inputs } = bench.schedule();
     expect(plan.preempted).toEqual([1]);
     expect(plan.sequences.map(({ handle, numTokens }) => [handle, numTokens])).toEqual([[2, 2]]);
-    expect(inputIds.length).toBe(2);
+    expect(inputs.ids.length).toBe(2);
   });
 
   it('ends with an error what outgrows the whole cache', () => {

@@ -10,7 +10,6 @@ import { EncodedImages } from './encoded-images.ts';
 import type { CacheLoad, FinishReason } from './engine.ts';
 import type { EndedSequence } from './finished-sequence.ts';
 import { PrefixCache } from './prefix-cache.ts';
-import { ReusedInt32Array } from './reused-arrays.ts';
 import { buildStep } from './scheduled-step.ts';
 import type { ScheduledStep } from './scheduled-step.ts';
 import { byRank } from './scheduling-order.ts';
@@ -20,6 +19,7 @@ import type { SchedulerLimits } from './scheduler-limits.ts';
 import { holdImages, releaseImages, waitsForImage } from './sequence-images.ts';
 import type { Sequence } from './sequence.ts';
 import { StepDraft } from './step-draft.ts';
+import { ReusedStepInputs } from './step-inputs.ts';
 import { WaitingLine } from './waiting-line.ts';
 
 export type TokenChoice = { readonly tokenId: number } | { readonly error: string };
@@ -37,7 +37,7 @@ export class Scheduler {
   #preempted: number[] = [];
   #ended: EndedSequence[] = [];
   #step = 0;
-  readonly #inputIds = new ReusedInt32Array();
+  readonly #inputs = new ReusedStepInputs();
 
   /** Throws RangeError for limits that cannot work. */
   constructor(limits: SchedulerLimits) {
@@ -279,7 +279,7 @@ export class Scheduler {
       freeImages: free,
       encode,
     };
-    const step = buildStep(chosen, changes, this.#inputIds);
+    const step = buildStep(chosen, changes, this.#inputs);
     for (const [sequence, count] of chosen) this.#advance(sequence, sequence.numComputed + count);
     for (const [row, sequence] of step.sampling.entries()) {
       sequence.numPending += 1;

@@ -4,6 +4,7 @@
 import type { AwaitResult, Executor, StepResult } from './executor.ts';
 import { mix } from './seeded-random.ts';
 import type { Simulation } from './simulation.ts';
+import type { StepInputs } from './step-inputs.ts';
 import type { ScheduledSequence, StepPlan } from './step-plan.ts';
 
 interface SimulatedSequence {
@@ -37,12 +38,12 @@ export class SimulatedExecutor implements Executor {
     this.#options = options;
   }
 
-  launch(plan: StepPlan, inputIds: Int32Array): AwaitResult {
-    const result = this.#execute(plan, inputIds);
+  launch(plan: StepPlan, { ids }: StepInputs): AwaitResult {
+    const result = this.#execute(plan, ids);
     return () => result;
   }
 
-  async #execute(plan: StepPlan, inputIds: Int32Array): Promise<StepResult> {
+  async #execute(plan: StepPlan, ids: Int32Array): Promise<StepResult> {
     const { simulation, signal } = this.#options;
     if (this.#steps === simulation.failAfterSteps) {
       throw new Error(`simulated failure after ${String(this.#steps)} steps`);
@@ -58,7 +59,7 @@ export class SimulatedExecutor implements Executor {
     const tokenIds: number[] = [];
     let row = 0;
     for (const scheduled of plan.sequences) {
-      const sequence = this.#advance(scheduled, inputIds.subarray(row, row + scheduled.numTokens));
+      const sequence = this.#advance(scheduled, ids.subarray(row, row + scheduled.numTokens));
       row += scheduled.numTokens;
       if (scheduled.wantsLogits) tokenIds.push(this.#nextToken(sequence));
     }

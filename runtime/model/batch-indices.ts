@@ -13,12 +13,14 @@ export interface BatchIndices {
   readonly blockTables: Tensor; // [1, S * maxBlocks]
   readonly maxBlocks: number;
   readonly logitRows: Tensor; // [1, L]
+  /** How each of those rows' tokens is chosen. */
+  readonly draws: Tensor; // [1, 8 L]
   readonly numLogits: number;
 }
 
 export function batchIndices(native: Native, batch: Batch): BatchIndices {
   return {
-    inputIds: native.indices(batch.inputIds),
+    inputIds: native.indices(batch.inputs.ids),
     positions: native.indices(batch.positions),
     slots: native.indices(batch.slots),
     queryStart: native.indices(batch.queryStart),
@@ -26,6 +28,7 @@ export function batchIndices(native: Native, batch: Batch): BatchIndices {
     blockTables: native.indices(batch.blockTables),
     maxBlocks: batch.maxBlocks,
     logitRows: native.indices(batch.logitRows),
+    draws: native.indices(batch.inputs.drawWords),
     numLogits: batch.logitRows.length,
   };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Batch } from '../engine/batch.ts';
+import { StepInputs } from '../engine/step-inputs.ts';
 import { native } from '../native/index.ts';
 import type { Graph, Native, Tensor } from '../native/index.ts';
 import type { BatchIndices } from './batch-indices.ts';
@@ -41,11 +42,14 @@ class RecordingDevice {
 
 function decode(sequences: number): Batch {
   const each = (f: (s: number) => number) => Int32Array.from({ length: sequences }, (_, s) => f(s));
+  const inputs = new StepInputs(sequences, sequences);
+  inputs.ids.set(each((s) => 100 + s));
+  inputs.draws.fill(0.5);
   return {
     step: 3,
     numTokens: sequences,
     numSequences: sequences,
-    inputIds: each((s) => 100 + s),
+    inputs,
     positions: each(() => 4),
     slots: each((s) => 8 * s),
     queryStart: Int32Array.from({ length: sequences + 1 }, (_, s) => s),
@@ -86,6 +90,8 @@ describe('DecodeGraphs', () => {
       computed.push([indices.numLogits]);
       for (const name of ['inputIds', 'positions', 'slots', 'contextLengths', 'blockTables'] as const)
         device.seen.push([...ops.readFloat32(indices[name])]);
+      const words = Int32Array.from(ops.readFloat32(indices.draws));
+      device.seen.push([...new Float64Array(words.buffer)]);
       return [ops.scratch('float32', indices.numLogits, 5), ops.scratch('float32', 1, indices.numLogits)];
     });
     return { device, ops, graphs, computed };
@@ -94,15 +100,16 @@ describe('DecodeGraphs', () => {
   it('pads to the next size with tokens that go to the spare block', () => {
     const { device, ops, graphs } = make();
     ops.release(0);
-    const [logits, best] = graphs.run(decode(3));
+    const [logits, chosen] = graphs.run(decode(3));
     expect(ops.shape(logits)).toEqual([4, 5]);
-    expect(ops.shape(best)).toEqual([1, 4]);
+    expect(ops.shape(chosen)).toEqual([1, 4]);
     expect(device.seen).toEqual([
       [100, 101, 102, 0],
       [4, 4, 4, 0],
       [0, 8, 16, 28],
       [5, 5, 5, 1],
       [0, 1, 7, 2, 3, 7, 4, 5, 7, 7, 7, 7],
+      [...Array<number>(12).fill(0.5), 0, 0, 0, 0],
     ]);
     ops.release(0);
   });

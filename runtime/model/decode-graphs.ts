@@ -4,6 +4,7 @@
 
 import type { Batch } from '../engine/batch.ts';
 import { ReusedInt32Array } from '../engine/reused-arrays.ts';
+import { ReusedStepInputs } from '../engine/step-inputs.ts';
 import type { Graph, Native, Tensor } from '../native/index.ts';
 import { batchIndices } from './batch-indices.ts';
 import type { BatchIndices } from './batch-indices.ts';
@@ -38,8 +39,8 @@ export interface DecodeGraphOptions {
   readonly spareBlock: number;
 }
 
-/** logits [size, tp * ceil(V / tp)] and their argmax [size, 1]. */
-export type DecodeResults = readonly [logits: Tensor, best: Tensor];
+/** logits [size, tp * ceil(V / tp)] and the tokens chosen from them [size, 1]. */
+export type DecodeResults = readonly [logits: Tensor, chosen: Tensor];
 
 export class DecodeGraphs {
   readonly #native: Native;
@@ -48,7 +49,7 @@ export class DecodeGraphs {
   readonly #compute: (indices: BatchIndices) => DecodeResults;
   readonly #graphs = new Map<number, Graph>();
   readonly #sizes: readonly number[];
-  readonly #inputIds = new ReusedInt32Array();
+  readonly #inputs = new ReusedStepInputs();
   readonly #positions = new ReusedInt32Array();
   readonly #slots = new ReusedInt32Array();
   readonly #queryStart = new ReusedInt32Array();
@@ -118,9 +119,9 @@ export class DecodeGraphs {
       native.release(mark);
       this.#graphs.set(batch.numSequences, graph);
     }
-    const [logits, best] = native.launchGraph(graph);
-    if (logits === undefined || best === undefined) throw new Error('a graph without results');
-    return [logits, best];
+    const [logits, chosen] = native.launchGraph(graph);
+    if (logits === undefined || chosen === undefined) throw new Error('a graph without results');
+    return [logits, chosen];
   }
 
   /** The batch with rows up to `size` that nobody looks at. */
@@ -132,11 +133,14 @@ export class DecodeGraphs {
       const table = batch.blockTables.subarray(s * batch.maxBlocks, (s + 1) * batch.maxBlocks);
       blockTables.set(table, s * this.#maxBlocks);
     }
+    const inputs = this.#inputs.of(size, size); // the padding's tokens are the likeliest
+    filled(inputs.ids, batch.inputs.ids, 0);
+    inputs.draws.fill(0, batch.inputs.draws.length).set(batch.inputs.draws);
     return {
       ...batch,
       numTokens: size,
       numSequences: size,
-      inputIds: filled(this.#inputIds.of(size), batch.inputIds, 0),
+      inputs,
       positions: filled(this.#positions.of(size), batch.positions, 0),
       slots: filled(this.#slots.of(size), batch.slots, spareBlock * blockSize),
       queryStart: counting(this.#queryStart.of(size + 1)),

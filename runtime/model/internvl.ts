@@ -67,7 +67,7 @@ export class InternVL implements Model {
   /** Of two steps in turn: one's are looked at while the next is under way. */
   readonly #logits: readonly [StepLogits, StepLogits];
   #step = 0;
-  /** int32 [n, 1] the likeliest token of each row of the last step's logits, where steps run ahead of those who ask. */
+  /** int32 [n, 1] the token chosen from each row of the last step's logits, where steps run ahead of those who ask. */
   #last: Tensor | undefined;
   readonly #graphs: DecodeGraphs | undefined;
   /** Where the arena stood before the last step, whose logits lie in it. */
@@ -149,7 +149,7 @@ export class InternVL implements Model {
 
   forward(batch: Batch): (() => Logits) | undefined {
     const { native, rank } = this.#context;
-    native.broadcast(batch.inputIds, 0);
+    native.broadcast(batch.inputs.words, 0);
     this.#endStep();
     this.#before = native.mark();
     const results = this.#graphs && isDecode(batch) ? this.#graphs.run(batch) : this.#compute(batch);
@@ -199,14 +199,14 @@ export class InternVL implements Model {
     taps?.('merged', x);
     const hidden = this.#language.decode(x, indices); // [L, H]
     if (indices.numLogits === 0) return undefined;
-    if (rank === 0 || this.runsAhead) return this.#choose(hidden);
+    if (rank === 0 || this.runsAhead) return this.#choose(hidden, indices);
     this.#language.logits(hidden); // rank 0 gathers them, and alone looks at them
     return undefined;
   }
 
   /** One token of each sequence, none of a picture, every row's logits wanted. */
   #decodeStep(indices: BatchIndices): DecodeResults {
-    return this.#choose(this.#language.decode(this.#embed(indices), indices)); // [S, H]
+    return this.#choose(this.#language.decode(this.#embed(indices), indices), indices); // [S, H]
   }
 
   /** Of ids and of the last step's choices that stand for some of them -> [T, H] */
@@ -215,13 +215,16 @@ export class InternVL implements Model {
     return this.#language.embed(inputIds);
   }
 
-  /** Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and their argmax [L, 1]; the padding of the vocabulary stands at the end of each row. */
-  #choose(hidden: Tensor): DecodeResults {
+  /**
+   * Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and the tokens chosen from them [L, 1]; the padding of the vocabulary stands at the end of each row. Ranks
+   * that run ahead choose alike, since they have the same logits and draws.
+   */
+  #choose(hidden: Tensor, { draws }: BatchIndices): DecodeResults {
     const { native } = this.#context;
     const logits = this.#language.logits(hidden);
-    const best = native.argmax(logits, this.vocabSize);
-    if (this.#last !== undefined) native.copyRows(this.#last, 0, best, 0, native.shape(best)[0] ?? 0);
-    return [logits, best];
+    const chosen = native.chooseTokens(logits, this.vocabSize, draws);
+    if (this.#last !== undefined) native.copyRows(this.#last, 0, chosen, 0, native.shape(chosen)[0] ?? 0);
+    return [logits, chosen];
   }
 
   /** Overwrites the rows of image tokens in x [T, H]. */

@@ -1,4 +1,4 @@
-// What a step's forward pass leaves: the logits where they were computed, and which of each row is the largest.
+// What a step's forward pass leaves: the logits where they were computed, and the tokens chosen from them.
 
 import type { Logits } from '../engine/batch.ts';
 import { ReusedInt32Array } from '../engine/reused-arrays.ts';
@@ -8,10 +8,10 @@ import type { Native, Reading, Tensor } from '../native/index.ts';
 export class StepLogits implements Logits {
   readonly #native: Native;
   readonly #row: Float32Array<ArrayBuffer>; // [vocabSize]
-  readonly #bestIds = new ReusedInt32Array();
+  readonly #ids = new ReusedInt32Array();
   #logits: Tensor | undefined;
   #reading: Reading | undefined;
-  best: Int32Array = this.#bestIds.of(0);
+  chosen: Int32Array = this.#ids.of(0);
   numRows = 0;
 
   constructor(native: Native, vocabSize: number) {
@@ -19,11 +19,11 @@ export class StepLogits implements Logits {
     this.#row = new Float32Array(vocabSize);
   }
 
-  /** logits [>= numRows, >= vocabSize] that live until the next step, and their argmax [>= numRows, 1], which is on its way from now on. */
-  take(logits: Tensor, argmax: Tensor, numRows: number): void {
+  /** logits [>= numRows, >= vocabSize] that live until the next step, and the tokens chosen from them [>= numRows, 1], which are on their way from now on. */
+  take(logits: Tensor, chosen: Tensor, numRows: number): void {
     this.#logits = logits;
     this.numRows = numRows;
-    this.#reading = this.#native.startRead(argmax);
+    this.#reading = this.#native.startRead(chosen);
   }
 
   /** Of a step whose logits nobody wants. */
@@ -32,10 +32,10 @@ export class StepLogits implements Logits {
     this.numRows = 0;
   }
 
-  /** Until `best` is there. */
+  /** Until `chosen` is there. */
   wait(): this {
-    this.best = this.#bestIds.of(this.numRows);
-    if (this.#reading !== undefined) this.#native.finishRead(this.#reading, this.best);
+    this.chosen = this.#ids.of(this.numRows);
+    if (this.#reading !== undefined) this.#native.finishRead(this.#reading, this.chosen);
     this.#reading = undefined;
     return this;
   }

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { StepInputs } from '../engine/step-inputs.ts';
 import { EMPTY_BATCH, promptBatch } from './warm-up-batches.ts';
 
 it('a prompt fills the first blocks in order and wants its last logits', () => {
@@ -6,7 +7,7 @@ it('a prompt fills the first blocks in order and wants its last logits', () => {
     ...EMPTY_BATCH,
     numTokens: 5,
     numSequences: 1,
-    inputIds: new Int32Array(5),
+    inputs: new StepInputs(5, 1),
     positions: Int32Array.of(0, 1, 2, 3, 4),
     slots: Int32Array.of(0, 1, 2, 3, 4),
     queryStart: Int32Array.of(0, 5),

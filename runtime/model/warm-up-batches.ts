@@ -1,6 +1,7 @@
 // Batches that nobody asked for, for a model that warms up.
 
 import type { Batch } from '../engine/batch.ts';
+import { StepInputs } from '../engine/step-inputs.ts';
 
 const NONE = new Int32Array(0);
 
@@ -9,7 +10,7 @@ export const EMPTY_BATCH: Batch = {
   step: 0,
   numTokens: 0,
   numSequences: 0,
-  inputIds: NONE,
+  inputs: new StepInputs(0, 0),
   positions: NONE,
   slots: NONE,
   queryStart: Int32Array.of(0),
@@ -27,7 +28,7 @@ export function promptBatch(tokens: number, blockSize: number): Batch {
     ...EMPTY_BATCH,
     numTokens: tokens,
     numSequences: 1,
-    inputIds: new Int32Array(tokens),
+    inputs: new StepInputs(tokens, 1),
     positions: counting(new Int32Array(tokens)),
     slots: counting(new Int32Array(tokens)),
     queryStart: Int32Array.of(0, tokens),

@@ -181,8 +181,13 @@ export interface Native {
   gatherRows(x: Tensor, rows: Tensor): Tensor;
   /** ids int32 [1, T], in place: -1 - i becomes element i of last int32 [n, 1], where there is one. */
   resolveIds(ids: Tensor, last: Tensor): void;
-  /** Of each row of logits [L, >= columns] in float32, the lowest index of the largest of the first `columns` values -> int32 [L, 1]; -1 when one is NaN or Infinity, or all are -Infinity. */
-  argmax(logits: Tensor, columns: number): Tensor;
+  /**
+   * A token from the first `columns` values of each row of logits [L, >= columns] in float32 -> int32 [L, 1]; -1 where one of them is NaN or Infinity, or all are -Infinity. draws,
+   * indices [1, 8 L], are four float64s a row, low words first: temperature, topK, topP and share. Temperature 0 takes the lowest index of the largest value, one of [1e-30, 1e30]
+   * draws as drawToken does. What a row gets depends on its values and its draw alone, whatever the other rows are and how many. A device adds up weights that are whole multiples of
+   * 2^-44 of the largest, each within 2^-22 of what drawToken takes: its token differs from the CPU's only where `share`, or topP, lies that close to a boundary between tokens.
+   */
+  chooseTokens(logits: Tensor, columns: number, draws: Tensor): Tensor;
   /**
    * Draws from softmax(logits / temperature) cut to the tokens whose logit is at least the topK-th largest (0: all), then to the fewest most
    * likely ones that hold topP of what is left (1: all). `most` is the largest logit, a number, no logit is NaN; temperature > 0. The token is the

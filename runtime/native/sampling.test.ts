@@ -1,51 +1,21 @@
 import { describe, expect, it } from 'vitest';
-import { seeded } from '../../test/support/native-tensors.ts';
+import { LogitRows, largest } from '../../test/support/logits.ts';
 import { PLAIN_OPERATIONS } from '../engine/draw.ts';
 import { native } from './index.ts';
 
 const ops = native();
 
-const random = seeded(7);
-/** One of the values, at random. */
-const pick = <T>(values: readonly T[]): T => values[Math.floor(((random() + 1) / 2) * values.length)]!;
-const uniform = () => (random() + 1) / 2;
-
-/** Rows that are unlike each other in what matters to a selection, as a logit by index. */
-const KINDS: Readonly<Record<string, () => (index: number) => number>> = {
-  random: () => () => 6 * random(),
-  peaked: () => (index) => (index % 97 === 3 ? 20 + random() : 5 * random()),
-  narrow: () => () => 11 + random() / 1000,
-  flat: () => () => -3.5,
-  'few values': () => () => pick([-2, -0.5, 0, -0, 0.5]),
-  'mostly one value': () => (index) => (index % 50 === 7 ? random() : 0.25),
-  'with -Infinity': () => () => (random() < 0.6 ? -Infinity : 3 * random()),
-  denormal: () => () => random() * 1e-40,
-  'of every magnitude': () => () => random() * 10 ** pick([-44, -30, -8, -1, 1, 8, 38]),
-  descending: () => (index) => -index / 8,
-  'one finite': () => {
-    const at = pick([0, 1, 5, 24]);
-    return (index) => (index === at ? -7 : -Infinity);
-  },
-};
-
-function row(kind: string, length: number): Float32Array {
-  const logit = KINDS[kind]!();
-  const values = Float32Array.from({ length }, (_, index) => logit(index));
-  if (values.every((value) => value === -Infinity)) values[0] = 1;
-  return values;
-}
-
-const largest = (logits: Float32Array) => logits.reduce((most, logit) => Math.max(most, logit));
+const rows = new LogitRows(7);
 
 describe('drawToken', () => {
-  it.each(Object.keys(KINDS))('equals the plain draw on rows that are %s', (kind) => {
+  it.each(rows.kinds)('equals the plain draw on rows that are %s', (kind) => {
     for (let round = 0; round < 600; round++) {
-      const length = pick([1, 2, 5, 24, 25, 63, 64, 300, round % 20 === 0 ? 5003 : 129]);
-      const logits = row(kind, length);
-      const temperature = pick([1e-40, 0.05, 0.7, 1, 2, 100, 1e30]);
-      const topK = pick([0, 0, 1, 2, 7, 50, length - 1, length, length + 5]);
-      const topP = pick([1e-9, 0.3, 0.9, 0.999, 1, 1]);
-      const args = [logits, largest(logits), temperature, topK, topP, uniform()] as const;
+      const length = rows.pick([1, 2, 5, 24, 25, 63, 64, 300, round % 20 === 0 ? 5003 : 129]);
+      const logits = rows.row(kind, length);
+      const temperature = rows.pick([1e-40, 0.05, 0.7, 1, 2, 100, 1e30]);
+      const topK = rows.pick([0, 0, 1, 2, 7, 50, length - 1, length, length + 5]);
+      const topP = rows.pick([1e-9, 0.3, 0.9, 0.999, 1, 1]);
+      const args = [logits, largest(logits), temperature, topK, topP, rows.uniform()] as const;
       const [token, expected] = [ops.drawToken(...args), PLAIN_OPERATIONS.drawToken(...args)];
       if (token !== expected)
         expect.fail(
@@ -54,22 +24,22 @@ describe('drawToken', () => {
     }
   });
 
-  it.each(Object.keys(KINDS))('equals it on a whole vocabulary that is %s', (kind) => {
-    const logits = row(kind, 64_000);
+  it.each(rows.kinds)('equals it on a whole vocabulary that is %s', (kind) => {
+    const logits = rows.row(kind, 64_000);
     for (const [temperature, topK, topP] of [
       [1, 0, 1],
       [3, 0, 0.9],
       [1, 1000, 0.8],
     ] as const) {
-      const args = [logits, largest(logits), temperature, topK, topP, uniform()] as const;
+      const args = [logits, largest(logits), temperature, topK, topP, rows.uniform()] as const;
       expect(ops.drawToken(...args)).toBe(PLAIN_OPERATIONS.drawToken(...args));
     }
   });
 
-  it.each(Object.keys(KINDS))('at the ends of the range gives tokens that weigh something: %s', (kind) => {
+  it.each(rows.kinds)('at the ends of the range gives tokens that weigh something: %s', (kind) => {
     for (let round = 0; round < 100; round++) {
-      const logits = row(kind, pick([1, 40, 700, 3000]));
-      const [most, temperature] = [largest(logits), pick([0.01, 1, 1e9])];
+      const logits = rows.row(kind, rows.pick([1, 40, 700, 3000]));
+      const [most, temperature] = [largest(logits), rows.pick([0.01, 1, 1e9])];
       for (const topK of [0, 30])
         for (const topP of [1, 1 - 2 ** -53, 5e-324])
           for (const share of [0, 1 - 2 ** -53]) {
@@ -114,9 +84,9 @@ describe('drawToken', () => {
 });
 
 describe('log-probabilities', () => {
-  it.each(Object.keys(KINDS))('of rows that are %s are the plain ones', (kind) => {
+  it.each(rows.kinds)('of rows that are %s are the plain ones', (kind) => {
     for (const length of [1, 2, 7, 64, 700, 5003]) {
-      const logits = row(kind, length);
+      const logits = rows.row(kind, length);
       const most = largest(logits);
       const expected = PLAIN_OPERATIONS.logSumExp(logits, most);
       expect(Math.abs(ops.logSumExp(logits, most) - expected)).toBeLessThanOrEqual(1e-12);

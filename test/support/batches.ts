@@ -1,6 +1,7 @@
 // Batches for tests of the model, without a scheduler: sequences whose blocks are scattered over the cache.
 
 import type { Batch } from '../../runtime/engine/batch.ts';
+import { StepInputs } from '../../runtime/engine/step-inputs.ts';
 
 /** A picture's place in a prompt: `tokens` image tokens from `position` on. */
 export interface PlacedImage {
@@ -27,7 +28,7 @@ export interface BatchPart {
 
 /** The batch of one step. The sequences must own blocks for all their tokens of this step; they are not changed. */
 export function makeBatch(step: number, parts: readonly BatchPart[], blockSize: number): Batch {
-  const inputIds: number[] = [];
+  const ids: number[] = [];
   const positions: number[] = [];
   const slots: number[] = [];
   const queryStart = [0];
@@ -35,10 +36,10 @@ export function makeBatch(step: number, parts: readonly BatchPart[], blockSize: 
   const logitRows: number[] = [];
   const imageRows: Batch['imageRows'][number][] = [];
   for (const { sequence, count, logits } of parts) {
-    const firstRow = inputIds.length;
+    const firstRow = ids.length;
     const end = sequence.computed + count;
     for (let position = sequence.computed; position < end; position++) {
-      inputIds.push(at(sequence.ids, position));
+      ids.push(at(sequence.ids, position));
       positions.push(position);
       slots.push(at(sequence.blocks, Math.floor(position / blockSize)) * blockSize + (position % blockSize));
     }
@@ -53,21 +54,23 @@ export function makeBatch(step: number, parts: readonly BatchPart[], blockSize: 
           count: to - from,
         });
     }
-    queryStart.push(inputIds.length);
+    queryStart.push(ids.length);
     contextLengths.push(end);
-    if (logits === 'all') for (let row = firstRow; row < inputIds.length; row++) logitRows.push(row);
-    if (logits === 'last') logitRows.push(inputIds.length - 1);
+    if (logits === 'all') for (let row = firstRow; row < ids.length; row++) logitRows.push(row);
+    if (logits === 'last') logitRows.push(ids.length - 1);
   }
   const maxBlocks = Math.max(...contextLengths.map((length) => Math.ceil(length / blockSize)));
   const blockTables = new Int32Array(parts.length * maxBlocks);
   for (const [s, { sequence }] of parts.entries())
     for (let b = 0; b < Math.min(maxBlocks, sequence.blocks.length); b++)
       blockTables[s * maxBlocks + b] = at(sequence.blocks, b);
+  const inputs = new StepInputs(ids.length, logitRows.length);
+  inputs.ids.set(ids);
   return {
     step,
-    numTokens: inputIds.length,
+    numTokens: ids.length,
     numSequences: parts.length,
-    inputIds: Int32Array.from(inputIds),
+    inputs,
     positions: Int32Array.from(positions),
     slots: Int32Array.from(slots),
     queryStart: Int32Array.from(queryStart),

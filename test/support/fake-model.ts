@@ -4,8 +4,11 @@
 import { createHash } from 'node:crypto';
 
 import type { Batch, Logits, Model } from '../../runtime/engine/batch.ts';
+import { PLAIN_OPERATIONS } from '../../runtime/engine/draw.ts';
 import type { Submission } from '../../runtime/engine/engine.ts';
+import { Sampler } from '../../runtime/engine/sampler.ts';
 import { mix } from '../../runtime/engine/seeded-random.ts';
+import { DRAW_VALUES } from '../../runtime/engine/step-inputs.ts';
 
 export interface FakeModelOptions {
   readonly vocabSize: number;
@@ -21,6 +24,7 @@ export class FakeModel implements Model {
   readonly #blockSize: number;
   /** Of the last forward pass. */
   #lastRows: readonly Float32Array[] = [];
+  #lastChosen = new Int32Array(0);
   readonly #cache: Int32Array; // [kvBlocks * blockSize]
   readonly #images = new Map<number, number>();
 
@@ -46,7 +50,7 @@ export class FakeModel implements Model {
   }
 
   forward(batch: Batch): () => Logits {
-    const values = Int32Array.from(batch.inputIds, (id) => (id < 0 ? this.#last(-1 - id) : id)); // [T]
+    const values = Int32Array.from(batch.inputs.ids, (id) => (id < 0 ? this.#last(-1 - id) : id)); // [T]
     for (const { image, sourceRow, targetRow, count } of batch.imageRows) {
       const content = this.#images.get(image);
       if (content === undefined) throw new Error(`image ${String(image)} is not held`);
@@ -66,11 +70,13 @@ export class FakeModel implements Model {
     const rows = Array.from(batch.logitRows, (_, index) =>
       logits.subarray(index * this.vocabSize, (index + 1) * this.vocabSize),
     );
+    const { draws } = batch.inputs;
+    const chosen = Int32Array.from(rows, (row, index) => choose(row, draws.subarray(index * DRAW_VALUES)));
     this.#lastRows = rows;
-    const best = Int32Array.from(rows, (row) => row.indexOf(Math.max(...row)));
+    this.#lastChosen = chosen;
     return () => ({
       numRows: rows.length,
-      best,
+      chosen,
       row: (index) => {
         if (this.#lastRows !== rows) throw new Error('rows of a step that another has followed');
         return rows[index] ?? new Float32Array(0);
@@ -82,11 +88,11 @@ export class FakeModel implements Model {
     this.#images.clear();
   }
 
-  /** The likeliest token of a row of the last pass. */
+  /** The token chosen from a row of the last pass. */
   #last(row: number): number {
-    const logits = this.#lastRows[row];
-    if (!this.runsAhead || logits === undefined) throw new Error(`a placeholder for row ${String(row)}`);
-    return logits.indexOf(Math.max(...logits));
+    const chosen = this.#lastChosen[row];
+    if (!this.runsAhead || chosen === undefined) throw new Error(`a placeholder for row ${String(row)}`);
+    return chosen;
   }
 
   #context(batch: Batch, sequence: number): number[] {
@@ -98,9 +104,9 @@ export class FakeModel implements Model {
   }
 }
 
-/** The greedy answer of `count` tokens that a submission must get, worked out without engine, cache or batch. */
+/** `count` tokens that a submission must get, worked out without engine, cache or batch; what is drawn, with its seed, or 0. */
 export function expectedTokens(
-  submission: Pick<Submission, 'tokenIds' | 'images'>,
+  submission: Pick<Submission, 'tokenIds' | 'images' | 'sampling'>,
   count: number,
   vocabSize: number,
 ): number[] {
@@ -108,14 +114,30 @@ export function expectedTokens(
   for (const { offset, length, pixels } of submission.images) {
     for (let row = 0; row < length; row += 1) values[offset + row] = rowValue(contentOf(pixels), row);
   }
-  const tokens: number[] = [];
-  while (tokens.length < count) {
-    const logits = fakeLogits(values, vocabSize);
-    const token = logits.indexOf(Math.max(...logits));
-    tokens.push(token);
-    values.push(token);
+  const { tokenIds, sampling } = submission;
+  const tokens = Array.from(tokenIds);
+  const sampler = new Sampler(vocabSize);
+  while (tokens.length < tokenIds.length + count) {
+    const sampled = sampler.sample({
+      logits: Float32Array.from(fakeLogits(values, vocabSize)),
+      tokens: Int32Array.from(tokens),
+      promptLength: tokenIds.length,
+      params: sampling,
+      seed: sampling.seed ?? 0n,
+      logprobs: undefined,
+    });
+    if ('error' in sampled) throw new Error(sampled.error);
+    tokens.push(sampled.tokenId);
+    values.push(sampled.tokenId);
   }
-  return tokens;
+  return tokens.slice(tokenIds.length);
+}
+
+function choose(row: Float32Array, [temperature = 0, topK = 0, topP = 1, share = 0]: Float64Array): number {
+  const most = Math.max(...row);
+  return temperature === 0
+    ? row.indexOf(most)
+    : PLAIN_OPERATIONS.drawToken(row, most, temperature, topK, topP, share);
 }
 
 function contentOf(pixels: Uint8Array): number {

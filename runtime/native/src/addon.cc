@@ -80,7 +80,7 @@ constexpr Function kFunctions[] = {
     {"copyRows", CopyRows},
     {"gatherRows", GatherRows},
     {"resolveIds", ResolveIds},
-    {"argmax", Argmax},
+    {"chooseTokens", ChooseTokens},
     {"drawToken", DrawToken},
     {"logSumExp", LogSumExp},
     {"topTokens", TopTokens},

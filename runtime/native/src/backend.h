@@ -182,8 +182,9 @@ class Backend {
   virtual void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) = 0;
   /// ids int32 [1, T], in place: -1 - i becomes element i of last int32 [n, 1]; others stay.
   virtual void ResolveIds(const Tensor& ids, const Tensor& last) = 0;
-  /// logits float32 [L, >= columns] -> ids int32 [L, 1]
-  virtual void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) = 0;
+  /// logits float32 [L, >= columns], draws a TokenDraw for each row -> ids int32 [L, 1]
+  virtual void ChooseTokens(const Tensor& logits, int64_t columns, const Indices& draws,
+                            const Tensor& ids) = 0;
 
   // --- vision
   /// pixels uint8 [size, size, 3] in host memory; normalised: what each of the 256 values of each channel

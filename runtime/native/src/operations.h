@@ -66,7 +66,7 @@ Napi::Value AddRmsNorm(const Call& call);
 Napi::Value CopyRows(const Call& call);
 Napi::Value GatherRows(const Call& call);
 Napi::Value ResolveIds(const Call& call);
-Napi::Value Argmax(const Call& call);
+Napi::Value ChooseTokens(const Call& call);
 Napi::Value DrawToken(const Call& call);
 Napi::Value LogSumExp(const Call& call);
 Napi::Value TopTokens(const Call& call);

@@ -118,4 +118,10 @@ RankPlace RankOrder::FindAmongEquals(const Part& part, double before, double mas
   return {part.item(static_cast<int64_t>(taken) - 1), before + taken * weight};
 }
 
+std::span<const int32_t> TopK(const uint32_t* distances, int64_t n, int64_t k, Scratch& scratch) {
+  int32_t* const ids = scratch.Get<int32_t>(n);
+  const RankPlace last = RankOrder({distances, nullptr, n}, scratch).Reaching(static_cast<double>(k));
+  return {ids, static_cast<size_t>(IndicesBetween(distances, 0, distances[last.item], ids, n))};
+}
+
 }  // namespace internvl

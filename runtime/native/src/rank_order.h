@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "memory.h"
 
@@ -67,5 +68,8 @@ class RankOrder {
   double* sums_ = nullptr;  // for the histograms of parts
   int32_t* part_items_ = nullptr;
 };
+
+/// The items that top-k leaves of n, by ascending index: those of at most the k-th smallest distance.
+std::span<const int32_t> TopK(const uint32_t* distances, int64_t n, int64_t k, Scratch& scratch);
 
 }  // namespace internvl

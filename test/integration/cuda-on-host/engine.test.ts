@@ -101,21 +101,27 @@ describe('the engine on a CUDA device', () => {
     expect(ahead).toBeGreaterThanOrEqual(steps - 3);
   }, 300_000);
 
-  it('gives a sequence that draws its tokens the ones that it gets alone on the CPU', async () => {
+  it('draws the tokens that the host draws from the same logits, a step ahead', async () => {
     const [run] = RUNS;
-    const drawing = submission(1, {
-      tokenIds: Uint32Array.from(run?.ids ?? []),
-      logprobs: 2,
-      sampling: { maxTokens: 5, temperature: 0.7, seed: 7n, ignoreEos: true },
-    });
+    const count = 6;
+    const drawing = (handle: number, cut: { readonly topK?: number; readonly topP?: number }) =>
+      submission(handle, {
+        tokenIds: Uint32Array.from(run?.ids ?? []),
+        sampling: { maxTokens: count, temperature: 1.5, seed: BigInt(handle), ignoreEos: true, ...cut },
+      });
+    const drawn = [drawing(3, {}), drawing(4, { topK: 20, topP: 0.9 })];
     const greedy = submission(2, {
       tokenIds: Uint32Array.from(run?.ids ?? []),
-      sampling: { maxTokens: 5, ignoreEos: true },
+      sampling: { maxTokens: count, ignoreEos: true },
     });
-    const together = (await answers([drawing, greedy])).tokens;
+    const byModel = await answers([...drawn, greedy]);
     model?.close();
-    const alone = (await answers([drawing])).tokens;
-    expect(together.get(1)).toEqual(alone.get(1));
-    expect(together.get(2)).toEqual(run?.newIds.slice(0, 5));
+    // Those who want log-probabilities are for the host.
+    const byHost = await answers([...drawn.map((each) => ({ ...each, logprobs: 0 })), greedy]);
+    expect(byModel.tokens).toEqual(byHost.tokens);
+    expect(byModel.tokens.get(2)).toEqual(run?.newIds.slice(0, count));
+    expect(new Set(Array.from(byModel.tokens.values(), String)).size).toBe(3);
+    expect(byModel.ahead).toBeGreaterThanOrEqual(count - 3);
+    expect(byHost.ahead).toBe(0);
   }, 300_000);
 });

@@ -68,8 +68,9 @@ export function results(ops: Native, { dtype, rows, width, seed }: Case): [strin
   give('gatherRows of int32', ops.gatherRows(ops.indices(ids), ops.indices(Int32Array.of(0))));
 
   const logits = random('float32', rows, width + 3);
-  give('argmax', ops.argmax(logits, width));
-  give('argmax of all', ops.argmax(logits, width + 3));
+  const greedy = ops.indices(new Int32Array(8 * rows));
+  give('chooseTokens', ops.chooseTokens(logits, width, greedy));
+  give('chooseTokens of all', ops.chooseTokens(logits, width + 3, greedy));
 
   const patches = random(dtype, rows, width);
   give('visionEmbed', ops.visionEmbed(patches, vector(dtype, width), random(dtype, rows + 1, width)));

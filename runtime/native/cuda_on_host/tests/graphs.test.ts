@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { drawsTensor } from '../../../../test/support/logits.ts';
 import { tensor } from '../../../../test/support/native-tensors.ts';
 import { native } from '../../index.ts';
 import type { Tensor } from '../../index.ts';
@@ -18,7 +19,7 @@ describe('recorded calls', () => {
     const ids = tensor('int32', [1, 2], [0, 0]);
     ops.beginGraph();
     const gathered = ops.gatherRows(x, ops.indices(Int32Array.of(1, 0, 1)));
-    const best = ops.argmax(gathered, 3);
+    const best = ops.chooseTokens(gathered, 3, ops.indices(new Int32Array(8 * 3)));
     const graph = ops.endGraph([gathered, best]);
     expect(values(ids)).toEqual([0, 0]);
     for (const [row, expected] of [
@@ -42,6 +43,36 @@ describe('recorded calls', () => {
     expect(() => ops.launchGraph(graph)).toThrow('launchGraph: graph was freed, or never was one');
     ops.free(x);
     ops.free(ids);
+  });
+
+  it('draw tokens as the draws say that were uploaded before the launch', () => {
+    const x = tensor('float32', [2, 3], [0, 5, 5, 0, 5, 5]);
+    const draws = (...shares: readonly number[]) =>
+      drawsTensor(shares.map((share) => ({ temperature: share === 0 ? 0 : 1, topK: 2, topP: 1, share })));
+    const recorded = draws(0, 0);
+    ops.beginGraph();
+    const graph = ops.endGraph([ops.chooseTokens(x, 3, recorded)]);
+    for (const [shares, expected] of [
+      [
+        [0, 0.9],
+        [1, 2],
+      ],
+      [
+        [0.8, 0.2],
+        [2, 1],
+      ],
+      [
+        [0, 0],
+        [1, 1],
+      ],
+    ] as const) {
+      ops.release(0);
+      draws(...shares);
+      expect(values(ops.launchGraph(graph)[0]!)).toEqual(expected);
+    }
+    ops.release(0);
+    ops.freeGraph(graph);
+    ops.free(x);
   });
 
   it('may not read results, and can be recorded again afterwards', () => {

@@ -56,7 +56,7 @@ class CudaBackend final : public Backend {
                   const Tensor& out) override;
   void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) override;
   void ResolveIds(const Tensor& ids, const Tensor& last) override;
-  void Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) override;
+  void ChooseTokens(const Tensor& logits, int64_t columns, const Indices& draws, const Tensor& ids) override;
 
   void Patchify(std::span<const uint8_t> pixels, int64_t size, int64_t patch,
                 const float (&normalised)[3][256], const Tensor& out) override;

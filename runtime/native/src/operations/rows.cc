@@ -1,5 +1,8 @@
-// Whole rows by number, and the number of the most likely token.
+// Whole rows by number, and the numbers of the next tokens.
+#include <cstring>
+
 #include "../operations.h"
+#include "../token_draw.h"
 
 namespace internvl {
 
@@ -51,13 +54,25 @@ Napi::Value ResolveIds(const Call& call) {
   return call.env().Undefined();
 }
 
-Napi::Value Argmax(const Call& call) {
+Napi::Value ChooseTokens(const Call& call) {
   const Tensor logits = call.MatrixOf(0, "logits", DType::kFloat32);
   const int64_t columns = call.Integer(1, "columns", 0);
+  const Indices draws = call.Values(2, "draws");
+  const int64_t rows = logits.shape[0];
   REQUIRE(call, columns <= logits.shape[1] && columns <= INT32_MAX,
           "columns " + std::to_string(columns) + " are more than logits " + Describe(logits) + " has");
-  const Result out = call.Make(DType::kInt32, logits.shape[0], 1);
-  call.backend().Argmax(logits, columns, out.tensor);
+  REQUIRE(call, draws.size() == kDrawWords * rows,
+          "draws must have " + std::to_string(kDrawWords) + " elements for each of " + std::to_string(rows) +
+              " rows, not " + std::to_string(draws.size()));
+  for (int64_t row = 0; row < rows; ++row) {
+    TokenDraw draw;
+    std::memcpy(&draw, &draws.values[static_cast<size_t>(kDrawWords * row)], sizeof(draw));
+    if (const char* problem = ProblemOf(draw)) {
+      call.FailRange("draws, row " + std::to_string(row) + ": " + problem);
+    }
+  }
+  const Result out = call.Make(DType::kInt32, rows, 1);
+  call.backend().ChooseTokens(logits, columns, draws, out.tensor);
   return out.handle;
 }
 

@@ -1,14 +1,16 @@
-// The most likely token of each row of logits: greedy decoding needs no more of them.
+// A token from each row of logits: the most likely one, which is all that greedy decoding needs, or a draw.
 #include <cmath>
+#include <cstring>
 
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/argmax.cc"
+#define HWY_TARGET_INCLUDE "cpu/choose_tokens.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // clang-format on
 
+#include "../token_draw.h"
 #include "cpu_backend.h"
 #include "parallel.h"
 
@@ -56,11 +58,21 @@ namespace internvl {
 
 HWY_EXPORT(ArgmaxF32);
 
-void CpuBackend::Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) {
+void CpuBackend::ChooseTokens(const Tensor& logits, int64_t columns, const Indices& draws,
+                              const Tensor& ids) {
   ParallelFor(logits.shape[0], logits.shape[0] * columns, [&](int64_t row, int) {
     ids.as<int32_t>()[row] =
         static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(ArgmaxF32)(logits.row<float>(row), columns));
   });
+  for (int64_t row = 0; row < logits.shape[0]; ++row) {
+    TokenDraw draw;
+    std::memcpy(&draw, &draws.values[static_cast<size_t>(kDrawWords * row)], sizeof(draw));
+    int32_t& id = ids.as<int32_t>()[row];
+    if (draw.temperature == 0 || id < 0) continue;
+    const std::span<const float> values(logits.row<float>(row), static_cast<size_t>(columns));
+    Scratch scratch(arena());
+    id = static_cast<int32_t>(Draw(values, values[static_cast<size_t>(id)], draw, scratch));
+  }
 }
 
 }  // namespace internvl

@@ -1,6 +1,10 @@
-// The most likely token of each row: few rows of some 64,000 logits, so that each row is cut into parts for
-// blocks of their own, whose results a second kernel compares. Each logit is read once.
+// A token from each row: few rows of some 64,000 logits, so that each row is cut into parts for blocks of
+// their own. The likeliest of each part, then of each row: for greedy rows that is all, and each logit was
+// read once. Rows that draw go on from there (draw_tokens.cu).
+#include <string>
+
 #include "cuda_backend.h"
+#include "draw_tokens.h"
 
 namespace internvl::cuda {
 namespace {
@@ -56,31 +60,49 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    BestOfRowKernel(const Candidate* best_of_parts, int64_t parts, int32_t* ids) {
+    BestOfRowKernel(const Candidate* best_of_parts, int64_t parts, const float* logits, int64_t stride,
+                    int64_t columns, const TokenDraw* draws, RowDraw* rows, DrawHistogram* histograms,
+                    int32_t* ids) {
+  for (int bucket = static_cast<int>(threadIdx.x); bucket < kDrawBuckets; bucket += kThreads) {
+    histograms[blockIdx.x].masses[bucket] = 0;
+    histograms[blockIdx.x].counts[bucket] = 0;
+  }
   Candidate best = kNone;
   for (int64_t part = threadIdx.x; part < parts; part += kThreads)
     best = Better(best, best_of_parts[blockIdx.x * parts + part]);
   best = BestOfBlock(best);
   if (threadIdx.x != 0) return;
   const bool usable = best != kUnusable && static_cast<uint32_t>(best >> 32) > kMinusInfinity;
-  ids[blockIdx.x] = usable ? static_cast<int32_t>(~static_cast<uint32_t>(best)) : -1;
+  const int32_t id = usable ? static_cast<int32_t>(~static_cast<uint32_t>(best)) : -1;
+  ids[blockIdx.x] = id;
+  const TokenDraw& draw = draws[blockIdx.x];
+  rows[blockIdx.x] = usable && draw.temperature > 0
+                         ? RowDraw(draw, logits[int64_t{blockIdx.x} * stride + id], columns)
+                         : RowDraw();
 }
 
 }  // namespace
 
-void CudaBackend::Argmax(const Tensor& logits, int64_t columns, const Tensor& ids) {
+void CudaBackend::ChooseTokens(const Tensor& logits, int64_t columns, const Indices& draws,
+                               const Tensor& ids) {
   const auto rows = static_cast<unsigned>(logits.rows());
   if (rows == 0) return;
-  // At most 65,535 parts, as a grid can have: 134 million columns.
+  if (columns > kMostColumns) {
+    throw DeviceError("logits of " + std::to_string(columns) +
+                      " tokens: a CUDA device chooses among at most " + std::to_string(kMostColumns));
+  }
   const int64_t parts = (columns + kPart - 1) / kPart;
-  if (parts > 65535) throw DeviceError("argmax of so many columns is not for a CUDA device");
   Scratch scratch(arena());
   auto* best_of_parts = scratch.Get<Candidate>(rows * parts);
   if (parts > 0) {
     Launch(BestOfPartKernel, dim3(rows, static_cast<unsigned>(parts)), kThreads, 0, stream_,
            logits.as<float>(), logits.cols(), columns, best_of_parts);
   }
-  Launch(BestOfRowKernel, rows, kThreads, 0, stream_, best_of_parts, parts, ids.as<int32_t>());
+  auto* row_draws = scratch.Get<RowDraw>(rows);
+  auto* histograms = scratch.Get<DrawHistogram>(rows);
+  Launch(BestOfRowKernel, rows, kThreads, 0, stream_, best_of_parts, parts, logits.as<float>(), logits.cols(),
+         columns, draws.tensor.as<TokenDraw>(), row_draws, histograms, ids.as<int32_t>());
+  DrawTokens(logits, columns, row_draws, histograms, ids, scratch, stream_);
 }
 
 }  // namespace internvl::cuda
