@@ -2,13 +2,15 @@
 // and sees logits, the others count along with zeros.
 
 import { openCheckpoint } from '../../runtime/checkpoint/checkpoint.ts';
-import type { Model } from '../../runtime/engine/batch.ts';
+import type { Logits, Model } from '../../runtime/engine/batch.ts';
+import { placeholderOf } from '../../runtime/engine/executor.ts';
 import { InternVL } from '../../runtime/model/internvl.ts';
 import { loadWeights } from '../../runtime/model/loader.ts';
 import type { Taps } from '../../runtime/model/parallel.ts';
 import { partition, type Quantization } from '../../runtime/model/partition.ts';
 import type { WeightDType } from '../../runtime/model/tensor-plan.ts';
 import { native } from '../../runtime/native/index.ts';
+import type { Draw } from './logits.ts';
 import { makeBatch, type BatchPart, type PlacedImage, type TestSequence } from './batches.ts';
 
 const BLOCK_SIZE = 16;
@@ -23,6 +25,8 @@ export interface TestModelOptions {
   readonly worldSize?: number;
   readonly progress?: () => void;
   readonly taps?: Taps;
+  /** Steps may be begun before the tokens of the last are known. */
+  readonly runsAhead?: boolean;
 }
 
 /** Loads one rank of a checkpoint directory with a cache of 3072 tokens. */
@@ -37,7 +41,16 @@ export function loadTestModel(directory: string, options: TestModelOptions): Int
   );
   const maxModelLength = Math.min(1024, config.llm.maxPositionEmbeddings);
   const kvCache = { blocks: BLOCKS, blockSize: BLOCK_SIZE, maxModelLength };
-  return new InternVL(native(), config, weights, { rank, worldSize, dtype, kvCache, progress, taps });
+  const runsAhead = options.runsAhead ? { maxSequences: 4, maxBatchedTokens: 64 } : undefined;
+  return new InternVL(native(), config, weights, {
+    rank,
+    worldSize,
+    dtype,
+    kvCache,
+    progress,
+    taps,
+    runsAhead,
+  });
 }
 
 export class ModelSession {
@@ -89,6 +102,27 @@ export class ModelSession {
       sequence.ids.push(token);
     }
     return { tokens, logits };
+  }
+
+  /** A token for each of the draws; where the model runs ahead, each step is begun before the token of the last is looked at. */
+  drawn(sequence: TestSequence, draws: readonly Draw[]): number[] {
+    const tokens: number[] = [];
+    const take = (wait: (() => Logits) | undefined): number => tokens.push(wait?.().chosen?.[0] ?? 0);
+    let underWay: (() => Logits) | undefined;
+    for (const [index, { temperature, topK, topP, share }] of draws.entries()) {
+      const count = sequence.ids.length - sequence.computed;
+      this.#reserve(sequence, sequence.ids.length);
+      const batch = makeBatch(this.#step++, [{ sequence, count, logits: 'last' }], BLOCK_SIZE);
+      batch.inputs.draws.set([temperature, topK, topP, share]);
+      const wait = this.#model.forward(batch);
+      sequence.computed += count;
+      if (!this.#model.runsAhead) take(wait);
+      else if (index > 0) take(underWay);
+      underWay = wait;
+      sequence.ids.push(this.#model.runsAhead ? placeholderOf(0) : (tokens.at(-1) ?? 0));
+    }
+    if (this.#model.runsAhead) take(underWay);
+    return tokens;
   }
 
   /** Gives the sequence's blocks back. */

@@ -9,6 +9,7 @@ import type {
   RankRequest,
   RankResult,
 } from '../integration/model/rank-process.ts';
+import { GREEDY_DRAW } from './logits.ts';
 
 const RANK_PROCESS = fileURLToPath(new URL('../integration/model/rank-process.ts', import.meta.url));
 
@@ -43,9 +44,10 @@ export class RankGroup {
     return group;
   }
 
-  /** Runs a request on all ranks. Only rank 0 is told ids and pixels. */
+  /** Runs a request on all ranks. Only rank 0 is told ids, draws and pixels. */
   async generate(request: RankRequest): Promise<RankResult> {
-    const blind = { ...request, ids: request.ids.map(() => 0), pixels: undefined };
+    const draws = request.draws && { draws: request.draws.map(() => GREEDY_DRAW) };
+    const blind = { ...request, ...draws, ids: request.ids.map(() => 0), pixels: undefined };
     const replies = await this.#ask('generated', (rank) => ({
       type: 'generate',
       request: rank === 0 ? request : blind,

@@ -6,6 +6,7 @@ import { native } from '../../../runtime/native/index.ts';
 import { readUint8Npy } from '../../support/npy.ts';
 import { loadTestModel, ModelSession } from '../../support/model-session.ts';
 import type { PlacedImage } from '../../support/batches.ts';
+import type { Draw } from '../../support/logits.ts';
 
 /** What a rank is started with (argv[2], JSON). */
 export interface RankOptions {
@@ -14,15 +15,17 @@ export interface RankOptions {
   readonly worldSize: number;
   readonly dtype: WeightDType;
   readonly quantization?: Quantization;
+  readonly runsAhead?: boolean;
 }
 
-/** A greedy run. Ranks > 0 get zeros for ids and no pixels: they must come from rank 0. */
+/** A greedy run, or one token for each draw. Ranks > 0 get zeros for ids, greedy draws and no pixels: they must come from rank 0. */
 export interface RankRequest {
   readonly ids: readonly number[];
   readonly pixels: string | undefined;
   readonly image: PlacedImage | undefined;
   readonly steps: number;
   readonly chunk: number;
+  readonly draws?: readonly Draw[];
 }
 
 export interface RankResult {
@@ -42,10 +45,10 @@ export type FromRank =
 const COLLECTIVE_TIMEOUT_MS = 30_000;
 
 function main(options: RankOptions): void {
-  const { checkpoint, rank, worldSize, dtype, quantization = 'none' } = options;
+  const { checkpoint, rank, worldSize, dtype, quantization = 'none', runsAhead = false } = options;
   const ops = native();
   ops.setThreads(1);
-  const model = loadTestModel(checkpoint, { dtype, quantization, rank, worldSize });
+  const model = loadTestModel(checkpoint, { dtype, quantization, rank, worldSize, runsAhead });
   const session = new ModelSession(model);
   const send = (message: FromRank) => process.send?.(message);
 
@@ -55,11 +58,13 @@ function main(options: RankOptions): void {
       send({ type: 'connected' });
       return;
     }
-    const { ids, pixels, image, steps, chunk } = message.request;
+    const { ids, pixels, image, steps, chunk, draws } = message.request;
     if (image !== undefined)
       model.encodeImage(image.image, pixels === undefined ? undefined : readUint8Npy(pixels).data);
     const sequence = session.start(ids, image === undefined ? [] : [image]);
-    const result = session.greedy(sequence, steps, chunk);
+    const result = draws
+      ? { tokens: session.drawn(sequence, draws), logits: [] }
+      : session.greedy(sequence, steps, chunk);
     session.finish(sequence);
     if (image !== undefined) model.freeImage(image.image);
     send({ type: 'generated', result });

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pixelsPath, placeImage, readGolden, type Golden } from '../../support/golden.ts';
+import { seeded } from '../../support/native-tensors.ts';
 import { relativeError } from '../../support/model-session.ts';
 import { RankGroup } from '../../support/rank-group.ts';
 import type { RankRequest } from './rank-process.ts';
@@ -72,6 +73,32 @@ describe.each([
     );
   },
 );
+
+describe('drawn tokens', () => {
+  it('are the same over 2 processes that run ahead as in one that waits for each', async () => {
+    const golden = readGolden('tiny');
+    const next = seeded(5);
+    const draws = Array.from({ length: 12 }, (_, index) => ({
+      temperature: index % 4 === 3 ? 0 : 1.5,
+      topK: index % 2 === 0 ? 0 : 30,
+      topP: index % 3 === 0 ? 1 : 0.9,
+      share: (next() + 1) / 2,
+    }));
+    const answer = async (worldSize: number, runsAhead: boolean): Promise<number[]> => {
+      const { checkpoint } = golden;
+      const group = await RankGroup.start({ checkpoint, worldSize, dtype: 'float32', runsAhead });
+      try {
+        return (await group.generate({ ...requestOf(golden, 'text_hello', 0, 512), draws })).tokens;
+      } finally {
+        group.stop();
+      }
+    };
+    const expected = await answer(1, false);
+    expect(new Set(expected).size).toBeGreaterThan(6);
+    expect(await answer(1, true)).toEqual(expected);
+    expect(await answer(2, true)).toEqual(expected);
+  });
+});
 
 function requestOf(golden: Golden, caseName: string, steps: number, chunk: number): RankRequest {
   const { ids, picture } = golden.run(caseName);
