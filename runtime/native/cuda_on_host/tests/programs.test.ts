@@ -13,6 +13,7 @@ it.each([
   'cuda_kernel_tests/float8_test',
   'cuda_kernel_tests/matmul_test',
   'cuda_kernel_tests/dynamic_library_test',
+  'cuda_kernel_tests/token_weight_test',
 ])(
   '%s',
   (program) => {
