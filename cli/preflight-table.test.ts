@@ -16,7 +16,7 @@ function report(facts = podGroup(2), path = 'TCP', backend: 'cpu' | 'cuda' = 'cp
     { bytes: 14_336, ns: 11_000 },
     { bytes: 1 << 20, ns: 4_930_000 },
   ];
-  return reportOf(words, { backend, paths: [], measurement: { pairs, reduces } });
+  return reportOf(words, { backend, paths: [], leftOut: '', measurement: { pairs, reduces } });
 }
 
 describe('formatPreflight', () => {

@@ -46,6 +46,8 @@ export interface Measured {
   readonly backend: Backend;
   /** By peer, in the words of the backend; empty for itself and where they do not exchange directly. */
   readonly paths: readonly string[];
+  /** Ways that devices have and the ranks could not take, and why, the same on every rank; empty on CPUs. */
+  readonly leftOut: string;
   /** The same figures on every rank. */
   readonly measurement: Measurement;
 }

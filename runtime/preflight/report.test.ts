@@ -15,9 +15,10 @@ function capture(run: () => void): Error {
   throw new Error('nothing was thrown');
 }
 
-const measured = (worldSize: number): Measured => ({
+const measured = (worldSize: number, leftOut = ''): Measured => ({
   backend: 'cpu',
   paths: [],
+  leftOut,
   measurement: {
     pairs: Array.from({ length: worldSize - 1 }, (_, index) => ({
       first: 0,
@@ -93,6 +94,31 @@ describe('problemsOf', () => {
     const refused = capture(() => assertAllowed(detour, 'required'));
     expect(refused.message).toMatch(/is required and not there: SameSharedMemory: .*; mount one/);
     expect(exitCodeOf(refused)).toBe(EXIT_INTERCONNECT);
+  });
+
+  it('has why a way was not taken, where nothing else explains a detour', () => {
+    const leftOut = 'peer memory: rank 1: opening the memory of rank 0: invalid argument';
+    const over = (path: string, facts = podGroup(2)) =>
+      reportOf(
+        [0, 1].map((rank) => ({
+          facts: facts[rank],
+          backend: 'cuda',
+          paths: rank === 0 ? ['', path] : ['', ''],
+        })),
+        measured(2, leftOut),
+      );
+    const detour = over('NET/Socket/0');
+    expect(problemsOf(detour)).toEqual([
+      `every gate is open, and yet ranks exchange over NET/Socket/0: ${leftOut}; see what NCCL logs with NCCL_DEBUG=INFO`,
+    ]);
+    expect(toWireInterconnect(detour).failedGates).toEqual([
+      { gate: 'PathNotDirect', message: problemsOf(detour)[0] },
+    ]);
+    expect(toWireInterconnect(over('NET/Socket/0', shut)).failedGates.map(({ gate }) => gate)).toEqual([
+      'SameSharedMemory',
+    ]);
+    expect(toWireInterconnect(over('P2P/CUMEM')).failedGates).toEqual([]);
+    expect(over('P2P/CUMEM').leftOut).toBe(leftOut);
   });
 
   it('goes to routers with the gates that are shut', () => {

@@ -30,6 +30,8 @@ export interface PreflightReport {
   readonly path: string;
   /** Every rank reaches the memory of every other's device. */
   readonly direct: boolean;
+  /** Ways that devices have and the ranks could not take, and why. */
+  readonly leftOut: string;
   /** GPUs that the ranks are granted, each counted once a rank. */
   readonly gpus: number;
   readonly gates: readonly GateResult[];
@@ -67,6 +69,7 @@ export function reportOf(ranks: readonly RankWord[], own: Measured): PreflightRe
     backend: ranks.every(({ backend }) => backend === 'cuda') ? 'cuda' : 'cpu',
     path,
     direct: kindOf(path) === 'direct',
+    leftOut: own.leftOut,
     gpus: facts.reduce((sum, { gpus }) => sum + gpus.length, 0),
     gates: facts.length === worldSize ? checkGates(facts) : [],
     pairs,
@@ -91,8 +94,14 @@ export function sentenceOf({ found, change }: GateResult): string {
 /** What keeps the ranks from reaching each other directly, one sentence each; none where nothing does, or where there is no GPU to reach. */
 export function problemsOf(report: PreflightReport): string[] {
   const failed = failedGates(report).map((gate) => `${gate.gate}: ${sentenceOf(gate)}`);
-  if (failed.length > 0 || report.backend === 'cpu' || report.direct) return failed;
-  return [
-    `every gate is open, and yet ranks exchange over ${report.path}: see what NCCL logs with NCCL_DEBUG=INFO`,
-  ];
+  const detour = detourOf(report);
+  return detour === undefined ? failed : [detour];
+}
+
+/** Why devices that nothing found keeps from each other exchange over a detour, as far as they know it; undefined where that is not so. */
+export function detourOf(report: PreflightReport): string | undefined {
+  const { backend, direct, path, leftOut } = report;
+  if (backend === 'cpu' || direct || failedGates(report).length > 0) return undefined;
+  const why = leftOut === '' ? '' : `${leftOut}; `;
+  return `every gate is open, and yet ranks exchange over ${path}: ${why}see what NCCL logs with NCCL_DEBUG=INFO`;
 }

@@ -4,12 +4,13 @@ import type { PreflightReport } from './report.ts';
 
 /** A report in the log: one line of figures, and a warning for all that is slower than it could be. */
 export function logReport(report: PreflightReport, logger: Logger): void {
-  const { backend, path, direct, allReduce, pairs, gpus } = report;
+  const { backend, path, direct, leftOut, allReduce, pairs, gpus } = report;
   const rounded = (value: number): number => Number(value.toPrecision(3));
   logger.info('preflight', {
     backend,
     path,
     direct,
+    leftOut,
     allReduce: allReduce.map(({ bytes, us, busGigabytesPerSecond }) => ({
       bytes,
       us: rounded(us),

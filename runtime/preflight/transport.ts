@@ -12,23 +12,30 @@ export interface Transport {
   readonly backend: Backend;
   /** Which path this rank takes to each other, by rank; empty for itself. Asked after the links were used, when all of them exist. */
   paths(rank: number, worldSize: number): string[];
+  /** See Measured. */
+  readonly leftOut: string;
 }
 
 /** The addon's own links: one TCP connection for each pair of ranks. */
 export const CPU_TRANSPORT: Transport = {
   backend: 'cpu',
   paths: (rank, worldSize) => Array.from({ length: worldSize }, (_, peer) => (peer === rank ? '' : TCP)),
+  leftOut: '',
 };
 
 /**
  * Devices, by the ways that their ranks agreed on. What NCCL chose stands in its log: with NCCL_DEBUG=INFO in the file of NCCL_DEBUG_FILE, by whose text `ncclLog` is asked
  * for; undefined where there is none.
  */
-export function deviceTransport({ path }: CollectiveWays, ncclLog: () => string | undefined): Transport {
+export function deviceTransport(
+  { path, leftOut }: CollectiveWays,
+  ncclLog: () => string | undefined,
+): Transport {
   const all = (name: string, rank: number, worldSize: number): string[] =>
     Array.from({ length: worldSize }, (_, peer) => (peer === rank ? '' : name));
   return {
     backend: 'cuda',
+    leftOut,
     paths: (rank, worldSize) => {
       const log = path.includes('NCCL') ? ncclLog() : undefined;
       const known = log === undefined ? [] : pathsOf(parseNcclLog(log), rank, worldSize);
@@ -58,5 +65,6 @@ export function measureLinks(
 ): Measured {
   const schedule = SCHEDULES[extent];
   const measurement = measure(native, { rank, worldSize, schedule, now: () => process.hrtime.bigint() });
-  return { backend: transport.backend, paths: transport.paths(rank, worldSize), measurement };
+  const { backend, leftOut } = transport;
+  return { backend, paths: transport.paths(rank, worldSize), leftOut, measurement };
 }

@@ -62,6 +62,7 @@ class PretendThread implements RankThread {
     return Promise.resolve({
       backend: 'cpu',
       paths: [0, 1, 2].map((peer) => (peer === this.#rank ? '' : 'TCP')),
+      leftOut: '',
       measurement: { pairs: [], reduces: [] },
     });
   }
