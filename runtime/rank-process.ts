@@ -7,7 +7,7 @@ import { createServer } from '../rpc/server.ts';
 import type { RpcServer, ServedService } from '../rpc/server.ts';
 import type { Config } from './config.ts';
 import type { EngineThread } from './engine-thread/engine-thread.ts';
-import type { ThreadOptions } from './engine-thread/messages.ts';
+import type { Started, ThreadOptions } from './engine-thread/messages.ts';
 import { exitCodeOf, exitNow, settlesWithin } from './exit.ts';
 import type { RuntimeMetrics } from './metrics.ts';
 import { StartupPhases } from './startup.ts';
@@ -75,6 +75,14 @@ export class RankProcess {
   /** The engine thread to end with the process. */
   ownThread(thread: EngineThread): void {
     this.#thread = thread;
+    thread.listen({ onStarted: (started) => this.#announceStarted(started), onFatal: () => undefined });
+  }
+
+  #announceStarted({ exchange, warmUp }: Started): void {
+    if (exchange)
+      this.logger.info('exchange between ranks', { path: exchange.path, leftOut: exchange.leftOut });
+    const { ms, ...tried } = warmUp;
+    this.logger.info('warmed up', { seconds: ms / 1000, ...tried });
   }
 
   /** Told first when the process dies, synchronously. */

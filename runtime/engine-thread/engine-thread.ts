@@ -9,6 +9,7 @@ import type {
   Joined,
   LoadProgress,
   Prepared,
+  Started,
   StepDone,
   ThreadFault,
   ThreadOptions,
@@ -33,6 +34,7 @@ export interface EngineThreadEvents {
   onStepDone?(done: StepDone): void;
   onOutput?(output: StepOutput, load: EngineLoad, submissionsSeen: number): void;
   onLoadProgress?(progress: LoadProgress): void;
+  onStarted?(started: Started): void;
   /** At most once. Every pending request rejects with the same error. */
   onFatal(error: EngineThreadError): void;
 }
@@ -42,7 +44,7 @@ interface Replies {
   joined: Joined;
   measured: Measured;
   loaded: { readonly bytes: number };
-  started: undefined;
+  started: Started;
   closed: undefined;
 }
 
@@ -109,8 +111,9 @@ export class EngineThread {
     return this.#request({ type: 'load' }, 'loaded');
   }
 
-  start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): Promise<void> {
-    return this.#request({ type: 'start', kvBlocks, peerAddresses }, 'started');
+  async start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): Promise<void> {
+    const started = await this.#request({ type: 'start', kvBlocks, peerAddresses }, 'started');
+    for (const events of this.#events) events.onStarted?.(started);
   }
 
   submit(submissions: readonly Submission[]): void {

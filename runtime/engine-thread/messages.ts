@@ -3,6 +3,8 @@
 
 import type { StepPlan as WirePlan } from '../../gen/proto/internvl/shard/v1/shard.ts';
 import type { EngineLoad, StepOutput, Submission } from '../engine/engine.ts';
+import type { WarmUp } from '../model/internvl.ts';
+import type { CollectiveWays } from '../native/index.ts';
 import type { Extent, Measured } from '../preflight/measurement.ts';
 
 /** What the engine thread is started with. */
@@ -50,6 +52,13 @@ export interface Joined {
   readonly maxKvBlocks: number;
 }
 
+/** What a rank has that computes from now on. */
+export interface Started {
+  /** undefined of one rank. */
+  readonly exchange: CollectiveWays | undefined;
+  readonly warmUp: WarmUp;
+}
+
 export interface LoadProgress {
   readonly loadedBytes: number;
   readonly totalBytes: number;
@@ -88,7 +97,7 @@ export type FromWorker =
   | { readonly type: 'unmeasured'; readonly fault: ThreadFault }
   | { readonly type: 'loadProgress'; readonly value: LoadProgress }
   | { readonly type: 'loaded'; readonly value: { readonly bytes: number } }
-  | { readonly type: 'started'; readonly value: undefined }
+  | { readonly type: 'started'; readonly value: Started }
   | { readonly type: 'closed'; readonly value: undefined }
   /** A plan for the other ranks: an encoded LeaderMessage. Sent before rank 0's own forward pass. */
   | { readonly type: 'plan'; readonly step: number; readonly bytes: Uint8Array }

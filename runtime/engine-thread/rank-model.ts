@@ -23,7 +23,7 @@ import { native } from '../native/index.ts';
 import type { CollectiveWays, Native } from '../native/index.ts';
 import type { Extent, Measured } from '../preflight/measurement.ts';
 import { CPU_TRANSPORT, deviceTransport, measureLinks, readNcclLog } from '../preflight/transport.ts';
-import type { Joined, LoadProgress, Prepared, ThreadOptions } from './messages.ts';
+import type { Joined, LoadProgress, Prepared, Started, ThreadOptions } from './messages.ts';
 
 /** --max-model-length asks for more than the model can do. */
 export class ModelLengthError extends Error {
@@ -117,7 +117,10 @@ export class RankModel {
   }
 
   /** Connects to the other ranks, where the preflight has not, allocates the KV cache and warms up; throws CollectiveError, OutOfMemory. */
-  start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): InternVL {
+  start(
+    kvBlocks: number,
+    peerAddresses: readonly Uint8Array[],
+  ): { readonly model: InternVL; readonly started: Started } {
     const { rank, worldSize, dtype, blockSize, maxSequences, maxBatchedTokens } = this.#options;
     if (this.#weights === undefined) throw new Error('start before load');
     if (worldSize > 1) this.#connect(peerAddresses);
@@ -137,8 +140,8 @@ export class RankModel {
     };
     return this.#explained(kvBlocks, () => {
       const model = new InternVL(this.#native, this.#config, weights, options);
-      model.warmUp();
-      return model;
+      const warmUp = model.warmUp(() => performance.now());
+      return { model, started: { exchange: this.#ways, warmUp } };
     });
   }
 

@@ -69,14 +69,15 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
   const ready = required(rankModel, 'start');
   const { blockSize, maxSequences, rank, worldSize } = options;
   const { maxBatchedTokens, stepTargetMs, prefixCache } = options;
-  model = ready.start(kvBlocks, peerAddresses);
+  const { model: computing, started } = ready.start(kvBlocks, peerAddresses);
+  model = computing;
   if (rank > 0) {
     follower = new RankState({ blockSize, kvBlocks });
   } else {
     const { maxModelLength, vocabSize, imageBytes } = ready.prepared;
     const loop = new LeaderLoop({
       info: { maxModelLength, vocabSize, blockSize, kvBlocks, maxSequences },
-      model,
+      model: computing,
       tuning: {
         ...DEFAULT_TUNING,
         maxBatchedTokens,
@@ -92,7 +93,7 @@ function start(kvBlocks: number, peerAddresses: readonly Uint8Array[]): void {
     });
     leader = { loop, done: loop.run().catch(fatal) };
   }
-  post({ type: 'started', value: undefined });
+  post({ type: 'started', value: started });
 }
 
 function follow(message: ToWorker & { type: 'plan' }): void {

@@ -34,7 +34,7 @@ class RecordingDevice {
         this.calls.push(`launch ${graph}`);
         return this.#graphs.get(graph)?.run() ?? [];
       },
-      tune: (on) => void this.calls.push(`tune ${on}`),
+      tune: (on) => this.calls.push(`tune ${on}`),
       freeGraph: (graph) => void this.calls.push(`free ${graph}`),
     };
   }

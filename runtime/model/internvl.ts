@@ -19,10 +19,20 @@ import { Projector } from './projector.ts';
 import { StepLogits } from './step-logits.ts';
 import type { WeightDType } from './tensor-plan.ts';
 import { VisionTower } from './vision.ts';
-import { promptBatch } from './warm-up-batches.ts';
+import { promptBatch, tryingOrder } from './warm-up-batches.ts';
 
-/** Fewer tokens are products of few rows, which are not tuned. */
-const FEWEST_TUNED = 32;
+/** A device tries out how to compute chunks of prompts no longer than that, in milliseconds. */
+const TRYING_MS = 30_000;
+
+/** What a model has done before it serves. */
+export interface WarmUp {
+  readonly ms: number;
+  /** Of products, that the device has tried out how to compute. */
+  readonly shapes: number;
+  /** Sizes of chunks of a prompt that it was to try out, and those that there was no time for. */
+  readonly chunkSizes: number;
+  readonly untried: number;
+}
 
 export interface InternVLOptions {
   readonly rank: number;
@@ -112,16 +122,24 @@ export class InternVL implements Model {
     }
   }
 
-  /** Lets the device choose how to compute what it will be asked for, and records the decode steps. */
-  warmUp(): void {
-    const most = this.#tunedTokens;
-    if (most > 0) {
-      this.#tuned(() => this.#projector.project(this.#vision.encode(this.#blank())));
-      // Whole chunks are what most tokens come in; for sizes between these the device does what it holds best untried.
-      for (let tokens = most; tokens >= FEWEST_TUNED; tokens = Math.floor(tokens / 2))
-        this.#tuned(() => this.#compute(promptBatch(tokens, this.#cache.blockSize)));
+  /** Lets the device choose how to compute what it will be asked for, and records the decode steps. `now`: milliseconds of a clock. */
+  warmUp(now: () => number): WarmUp {
+    const begin = now();
+    const { native } = this.#context;
+    // Rank 0 alone looks at the clock: all ranks must compute the same.
+    const go = Int32Array.of(1);
+    const sizes = tryingOrder(native.rowRanges(this.#tunedTokens));
+    let untried = sizes.length;
+    if (untried > 0) this.#tuned(() => this.#projector.project(this.#vision.encode(this.#blank())));
+    for (const size of sizes) {
+      go[0] = now() - begin < TRYING_MS ? 1 : 0;
+      native.broadcast(go, 0);
+      if (go[0] === 0) break;
+      this.#tuned(() => this.#compute(promptBatch(size, this.#cache.blockSize)));
+      untried -= 1;
     }
     this.#graphs?.record();
+    return { ms: now() - begin, shapes: native.tune(false), chunkSizes: sizes.length, untried };
   }
 
   encodeImage(image: number, pixels: Uint8Array | undefined): void {

@@ -39,6 +39,20 @@ export function promptBatch(tokens: number, blockSize: number): Batch {
   };
 }
 
+/**
+ * In which order to try out numbers of rows (ascending), where there may not be time for all: whole chunks, which most tokens come in, then about a half of
+ * that and so on, so that none is far from one that was tried; then the others, largest first.
+ */
+export function tryingOrder(rows: readonly number[]): number[] {
+  const rest = rows.toReversed();
+  const order: number[] = [];
+  for (let most = rest[0] ?? 0; most >= 1; most /= 2) {
+    const next = rest.findIndex((count) => count <= most);
+    if (next >= 0) order.push(...rest.splice(next, 1));
+  }
+  return [...order, ...rest];
+}
+
 /** 0, 1, 2, … */
 export function counting(array: Int32Array): Int32Array {
   for (let i = 0; i < array.length; i += 1) array[i] = i;

@@ -53,8 +53,10 @@ export interface Native {
   useDevice(kind: 'cpu' | 'cuda', index: number): void;
   /** capability: 9.0 of a CUDA device, the instruction set of the CPU. Bytes of the device's memory, or the machine's. */
   deviceInfo(): DeviceInfo;
-  /** While on, a device tries out how to compute each shape that it has not seen: for warming up, and not while a graph is recorded. */
-  tune(on: boolean): void;
+  /** While on, a device tries out how to compute each shape that it has not tried: for warming up, and not while a graph is recorded. Returns how many it has tried so far. */
+  tune(on: boolean): number;
+  /** A device computes products of some rows alike: of each such range of them up to `most` its largest number, ascending. Empty where nothing is tried out. */
+  rowRanges(most: number): number[];
   /** Threads that this thread's operations use from now on (>= 1); where memory is near some cores and far from others, each stays near its own. */
   setThreads(count: number): void;
   /** Nanoseconds that this thread has spent inside these functions so far: what is missing from a step's duration went by in JavaScript. */

@@ -34,6 +34,7 @@ constexpr Function kFunctions[] = {
     {"useDevice", UseDevice},
     {"deviceInfo", DeviceInfoOf},
     {"tune", Tune},
+    {"rowRanges", RowRanges},
     {"setThreads", SetThreads},
     {"nanosecondsInside", NanosecondsInside},
     {"allocate", Allocate},

@@ -7,6 +7,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "memory.h"
 #include "tensor.h"
@@ -142,8 +143,11 @@ class Backend {
   /// Tensors lie in memory that the host can read and write, and a call that returned is done.
   virtual bool on_host() const { return false; }
 
-  /// While on, the device tries out how to compute each new shape, which takes time; for warming up.
-  virtual void Tune(bool) {}
+  /// While on, the device tries out how to compute each new shape, which takes time; for warming up. How many
+  /// it has tried.
+  virtual int64_t Tune(bool) { return 0; }
+  /// Numbers of rows that it computes alike: the largest of each range up to `most`, ascending.
+  virtual std::vector<int64_t> RowRanges(int64_t) const { return {}; }
 
   // --- recording: between the two, calls are written down instead of done; Download must not be called
   virtual bool can_record() const { return false; }

@@ -9,6 +9,7 @@ namespace internvl {
 Napi::Value CpuInfo(const Call& call);
 Napi::Value UseDevice(const Call& call);
 Napi::Value Tune(const Call& call);
+Napi::Value RowRanges(const Call& call);
 Napi::Value DeviceInfoOf(const Call& call);
 Napi::Value SetThreads(const Call& call);
 Napi::Value NanosecondsInside(const Call& call);

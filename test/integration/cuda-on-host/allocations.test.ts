@@ -84,7 +84,7 @@ async function serve(reserved: boolean): Promise<Map<number, string>> {
         if (finished.size === submissions.length) loop.stop();
       },
     });
-    model.warmUp();
+    model.warmUp(() => performance.now());
     fillDevice();
     loop.submit(submissions);
     await loop.run();

@@ -78,7 +78,7 @@ describe('the engine on a CUDA device', () => {
         if (message.type === 'output') take(message.output);
       },
     });
-    model.warmUp();
+    model.warmUp(() => performance.now());
     calls.clear();
     loop.submit(submissions);
     await loop.run();

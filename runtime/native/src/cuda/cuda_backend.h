@@ -32,7 +32,8 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<UploadPieces> MakeUploadPieces() override;
 
-  void Tune(bool on) override;
+  int64_t Tune(bool on) override;
+  std::vector<int64_t> RowRanges(int64_t most) const override;
   bool can_record() const override { return true; }
   void BeginRecording() override;
   std::unique_ptr<RecordedWork> EndRecording() override;

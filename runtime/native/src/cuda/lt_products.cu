@@ -95,6 +95,12 @@ LtProducts::~LtProducts() {
 
 void LtProducts::Measure(bool on) { flush_ = on ? Memory(memory_, BytesToFlush()) : Memory(); }
 
+std::vector<int64_t> LtProducts::RowRanges(int64_t most) {
+  std::vector<int64_t> ranges;
+  for (int64_t t = 1; t <= most; t = ranges.back() + 1) ranges.push_back(std::min(MostOfItsRange(t), most));
+  return ranges;
+}
+
 bool LtProducts::Run(const Product& product) {
   Shape shape{.t = MostOfItsRange(product.t),
               .n = product.n,
@@ -188,6 +194,7 @@ void LtProducts::ChooseByTime(const Shape& shape, Plan& plan, const Product& pro
   Check(cudaStreamIsCapturing(stream_, &capture), "cudaStreamIsCapturing");
   if (capture != cudaStreamCaptureStatusNone) return;
   plan.measured = true;
+  ++measured_;
   const auto candidates = Candidates(shape, plan, kMostCandidates);
   const size_t best = FastestOf(candidates.size(), stream_, flush_, [&](size_t i) {
     return Multiply(product, plan, candidates[i].algorithm) == lt::Status::kSuccess;

@@ -37,6 +37,11 @@ class LtProducts {
   /// While on, a shape that comes first has its algorithm chosen by time, which waits for the device and
   /// takes some hundred of its products' time; while off, by what cuBLASLt expects. For warming up.
   void Measure(bool on);
+  /// Shapes that were.
+  int64_t measured() const { return measured_; }
+  /// Products that differ in their rows alone share an algorithm within ranges: the most rows of each range
+  /// up to `most`, ascending.
+  static std::vector<int64_t> RowRanges(int64_t most);
 
  private:
   struct Shape {
@@ -60,6 +65,7 @@ class LtProducts {
   lt::Handle handle_ = nullptr;
   Memory workspace_;
   Memory flush_;  // empty unless measuring
+  int64_t measured_ = 0;
   // Least recently used plans last, bounded.
   Plans plans_;
   std::map<Shape, Plans::iterator> by_shape_;

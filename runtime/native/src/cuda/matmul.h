@@ -24,6 +24,7 @@ class Matmul {
 
   /// See LtProducts::Measure.
   void Measure(bool on) { products_.Measure(on); }
+  int64_t measured() const { return products_.measured(); }
 
  private:
   bool Float8Rows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);

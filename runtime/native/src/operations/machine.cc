@@ -48,8 +48,17 @@ Napi::Value UseDevice(const Call& call) {
 Napi::Value Tune(const Call& call) {
   const Napi::Value on = call[0];
   if (!on.IsBoolean()) call.FailType("on must be true or false");
-  call.backend().Tune(on.As<Napi::Boolean>().Value());
-  return call.env().Undefined();
+  const int64_t tried = call.backend().Tune(on.As<Napi::Boolean>().Value());
+  return Napi::Number::New(call.env(), static_cast<double>(tried));
+}
+
+Napi::Value RowRanges(const Call& call) {
+  const std::vector<int64_t> ranges = call.backend().RowRanges(call.Integer(0, "most", 0, 1 << 24));
+  Napi::Array list = Napi::Array::New(call.env(), ranges.size());
+  for (uint32_t i = 0; i < ranges.size(); ++i) {
+    list[i] = Napi::Number::New(call.env(), static_cast<double>(ranges[i]));
+  }
+  return list;
 }
 
 Napi::Value DeviceInfoOf(const Call& call) {
