@@ -142,10 +142,16 @@ describe('DecodeGraphs', () => {
     ops.release(0);
     graphs.record();
     expect(computed.map(([size]) => size)).toEqual([12, 12, 8, 8, 4, 4, 2, 2, 1, 1]);
-    expect(graphs.numRecorded).toBe(5);
     expect(device.calls.slice(0, 5)).toEqual(['tune true', 'tune false', 'begin', 'end with 2', 'launch 1']);
     expect(device.calls.filter((call) => call.startsWith('launch'))).toHaveLength(5);
     expect(ops.mark()).toBe(0);
+    const before = device.calls.length;
+    for (const [at, sequences] of [12, 8, 4, 2, 1].entries()) {
+      ops.release(0);
+      graphs.run(decode(sequences));
+      expect(device.calls.slice(before + at)).toEqual([`launch ${at + 1}`]);
+    }
+    ops.release(0);
   });
 
   it('ends a recording that failed', () => {
@@ -154,9 +160,10 @@ describe('DecodeGraphs', () => {
     const graphs = new DecodeGraphs(device.native, OPTIONS, () => {
       throw new RangeError('no such layer');
     });
-    expect(() => graphs.run(decode(1))).toThrow('no such layer');
-    expect(device.calls).toEqual(['begin', 'end with 0', 'free 1']);
-    expect(graphs.numRecorded).toBe(0);
+    for (const again of [0, 1]) {
+      expect(() => graphs.run(decode(1))).toThrow('no such layer');
+      expect(device.calls.slice(3 * again)).toEqual(['begin', 'end with 0', `free ${again + 1}`]);
+    }
     ops.release(0);
   });
 });

@@ -70,10 +70,6 @@ export class DecodeGraphs {
     this.#sizes = graphSizes(options.maxSequences);
   }
 
-  get numRecorded(): number {
-    return this.#graphs.size;
-  }
-
   /** Records every size, after a run of each in which the device tries out how to compute it. */
   record(): void {
     for (const size of this.#sizes.toReversed()) {

@@ -6,11 +6,11 @@ import {
   quantizedMatrix,
   randomValues,
   rounding,
-  seeded,
   tensor,
   toE4m3,
 } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
+import { seeded } from '../../gpu-check/operands.ts';
 import { native } from './index.ts';
 import type { Tensor } from './index.ts';
 

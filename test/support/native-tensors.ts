@@ -1,21 +1,10 @@
 // Seeded values and plain float arithmetic for tests of the native operations.
 import { expect } from 'vitest';
+import { seeded, type Floating } from '../../gpu-check/operands.ts';
 import { native } from '../../runtime/native/index.ts';
 import type { DType, Native, Tensor } from '../../runtime/native/index.ts';
 
-export type Floating = 'float32' | 'bfloat16';
-
-/** Uniform values in [-1, 1) from a 32-bit xorshift. */
-export function seeded(seed: number): () => number {
-  let state = (seed * 2654435761 + 1) >>> 0 || 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    state >>>= 0;
-    return state / 2 ** 31 - 1;
-  };
-}
+export type { Floating };
 
 const word = new DataView(new ArrayBuffer(4));
 

@@ -72,15 +72,6 @@ std::span<float> Call::Float32s(int index, const char* name) const {
   return {array.Data(), array.ElementLength()};
 }
 
-std::span<double> Call::Float64s(int index, const char* name) const {
-  const Napi::Value value = info_[index];
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
-    FailType(std::string(name) + " must be a Float64Array");
-  }
-  auto array = value.As<Napi::Float64Array>();
-  return {array.Data(), array.ElementLength()};
-}
-
 Napi::Array Call::List(int index, const char* name) const {
   const Napi::Value value = info_[index];
   if (!value.IsArray()) FailType(std::string(name) + " must be an array");

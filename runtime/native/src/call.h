@@ -58,7 +58,6 @@ class Call {
   std::span<uint8_t> Bytes(int index, const char* name) const;
   std::span<int32_t> Int32s(int index, const char* name) const;
   std::span<float> Float32s(int index, const char* name) const;
-  std::span<double> Float64s(int index, const char* name) const;
   Napi::Array List(int index, const char* name) const;
   bool IsNull(int index) const { return info_[index].IsNull(); }
 
