@@ -12,13 +12,15 @@ interface Line {
   readonly message: string;
   readonly err?: { readonly name?: string; readonly message?: string };
   readonly code?: number;
+  readonly shapes?: number;
+  readonly untried?: number;
 }
 
-/** Runs a rank until it serves or ends: its last line of log, and its exit code, undefined while it serves. */
+/** Runs a rank until it serves or ends: its lines of log, the last of them, and its exit code, undefined while it serves. */
 async function start(
   environment: Readonly<Record<string, string>>,
   flags: readonly string[] = [],
-): Promise<{ readonly line: Line; readonly exitCode: number | undefined }> {
+): Promise<{ readonly lines: readonly Line[]; readonly line: Line; readonly exitCode: number | undefined }> {
   const sizes = ['--max-model-length', '64', '--max-sequences', '2', '--kv-cache-bytes', '4194304'];
   const args = [MAIN, '--model', CHECKPOINT, '--listen', '127.0.0.1:0', '--threads', '1', ...sizes, ...flags];
   const child = spawn(process.execPath, args, {
@@ -27,20 +29,25 @@ async function start(
   });
   const exited = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? -1)));
   let last: Line = { message: 'nothing' };
+  const lines: Line[] = [];
   for await (const text of createInterface({ input: child.stdout })) {
     if (!text.startsWith('{')) continue;
     last = JSON.parse(text) as Line;
+    lines.push(last);
     if (last.message !== 'serving') continue;
     child.kill('SIGTERM');
     await exited;
-    return { line: last, exitCode: undefined };
+    return { lines, line: last, exitCode: undefined };
   }
-  return { line: last, exitCode: await exited };
+  return { lines, line: last, exitCode: await exited };
 }
 
 describe('a rank on a CUDA device', () => {
   it('serves with generated weights', async () => {
-    const { line, exitCode } = await start({}, ['--load-format', 'dummy', '--dtype', 'float32']);
+    const { lines, line, exitCode } = await start({}, ['--load-format', 'dummy', '--dtype', 'float32']);
+    const warm = lines.find(({ message }) => message === 'warmed up');
+    expect(warm).toMatchObject({ untried: 0 });
+    expect(warm?.shapes).toBeGreaterThan(10);
     expect(line).toMatchObject({ message: 'serving' });
     expect(exitCode).toBeUndefined();
   }, 300_000);
@@ -81,7 +88,7 @@ describe('a rank on a CUDA device', () => {
       /^tune: out of device memory: asked for .* forward passes 0\.1 GB = .* free: give/,
     ],
   ])('ends with who was to hold what when its memory is too small for its %s', async (_, bytes, message) => {
-    const { line, exitCode } = await start({ CUDA_ON_HOST_MEMORY: bytes });
+    const { line, exitCode } = await start({ CUDA_ON_HOST_MEMORY: bytes }, ['--encoder-cache-bytes', '0']);
     expect(line.err?.message).toMatch(message);
     expect(exitCode).toBe(2);
   });
