@@ -74,6 +74,8 @@ describe('rank processes', () => {
     );
     await ranks[0]!.log('serving');
     expect(await ranks[0]!.log('preflight')).toMatchObject({ backend: 'cpu', path: 'TCP', direct: false });
+    for (const rank of ranks)
+      expect(await rank.log('exchange between ranks')).toMatchObject({ path: 'host (TCP)', leftOut: '' });
     const metrics = await (await fetch(`http://${metricsAddress}/metrics`)).text();
     expect(metrics).toMatch(/^internvl_interconnect_bus_bytes_per_second\{path="TCP",bytes="14336"\} \d/m);
     expect(metrics).toMatch(/^internvl_interconnect_all_reduce_seconds\{path="TCP",bytes="14336"\} \d/m);
