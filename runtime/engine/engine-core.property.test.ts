@@ -1,5 +1,5 @@
-// Random arrivals, priorities, pictures, ways to choose tokens, stops, aborts and shortages against the real loop: what must hold after every step, and that every
-// answer is the one that the sequence gets alone.
+// Random arrivals, priorities, pictures, ways to choose tokens, stops, aborts and shortages against the real loop: what must hold after every step, and that
+// every answer is the one that the sequence gets alone.
 
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

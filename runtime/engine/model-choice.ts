@@ -1,5 +1,5 @@
-// Which tokens the model chooses by itself, from a row of logits as it is, and what it is told for that. The others are chosen on the host (sampler.ts), and the
-// step after them waits for it.
+// Which tokens the model chooses by itself, from a row of logits as it is, and what it is told for that. The others are chosen on the host (sampler.ts), and
+// the step after them waits for it.
 
 import { uniform } from './seeded-random.ts';
 import type { Sequence } from './sequence.ts';

@@ -234,8 +234,8 @@ export class InternVL implements Model {
   }
 
   /**
-   * Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and the tokens chosen from them [L, 1]; the padding of the vocabulary stands at the end of each row. Ranks
-   * that run ahead choose alike, since they have the same logits and draws.
+   * Hidden states [L, H] -> logits [L, tp * ceil(V / tp)] and the tokens chosen from them [L, 1]; the padding of the vocabulary stands at the end of each
+   * row. Ranks that run ahead choose alike, since they have the same logits and draws.
    */
   #choose(hidden: Tensor, { draws }: BatchIndices): DecodeResults {
     const { native } = this.#context;

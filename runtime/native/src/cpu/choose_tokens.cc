@@ -1,6 +1,8 @@
 // A token from each row of logits: the most likely one, which is all that greedy decoding needs, or a draw.
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
@@ -64,15 +66,22 @@ void CpuBackend::ChooseTokens(const Tensor& logits, int64_t columns, const Indic
     ids.as<int32_t>()[row] =
         static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(ArgmaxF32)(logits.row<float>(row), columns));
   });
-  for (int64_t row = 0; row < logits.shape[0]; ++row) {
+  while (static_cast<int>(draw_memory_.size()) < MaxThreads()) draw_memory_.emplace_back(memory());
+  std::atomic<bool> out_of_memory = false;
+  ParallelForUneven(logits.shape[0], logits.shape[0] * columns, [&](int64_t row, int thread) {
     TokenDraw draw;
     std::memcpy(&draw, &draws.values[static_cast<size_t>(kDrawWords * row)], sizeof(draw));
     int32_t& id = ids.as<int32_t>()[row];
-    if (draw.temperature == 0 || id < 0) continue;
+    if (draw.temperature == 0 || id < 0) return;
     const std::span<const float> values(logits.row<float>(row), static_cast<size_t>(columns));
-    Scratch scratch(arena());
-    id = static_cast<int32_t>(Draw(values, values[static_cast<size_t>(id)], draw, scratch));
-  }
+    try {
+      Scratch scratch(draw_memory_[static_cast<size_t>(thread)]);
+      id = static_cast<int32_t>(Draw(values, values[static_cast<size_t>(id)], draw, scratch));
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
+  });
+  if (out_of_memory) throw std::bad_alloc();
 }
 
 }  // namespace internvl

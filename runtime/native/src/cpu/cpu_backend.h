@@ -1,6 +1,8 @@
 // The operations on the CPU. Each is in the file named after it.
 #pragma once
 
+#include <vector>
+
 #include "../backend.h"
 #include "matmul.h"
 
@@ -51,6 +53,7 @@ class CpuBackend final : public Backend {
 
  private:
   Matmul matmul_;
+  std::vector<Arena> draw_memory_;  // of each thread that draws tokens
 };
 
 }  // namespace internvl
