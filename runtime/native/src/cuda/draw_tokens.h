@@ -25,8 +25,8 @@ struct RowDraw {
   unsigned top_k = 0;  // 0: all
   Weigher weigher;
   double top_p = 1, share = 0;
-  /// Of a draw by rank: the tokens that it can come to, how many, and the last of them, as it lies behind the
-  /// most likely one in the order of logits.
+  /// Of a draw by rank: how many tokens it can come to, and how far the last of them lies behind the most
+  /// likely one in the order of logits.
   unsigned reachable = 0, farthest = 0;
 
   /// The first whole sum of weights that is `part` of a sum at least.
