@@ -115,18 +115,19 @@ interface Cached {
   readonly cache: Tensor;
 }
 
-/** Rows of any e4m3 numbers, each with one of some scales, so that values are below 2. */
-function float8Cache(slots: number, kvHeads: number, dim: number, seed: number): Cached {
+/** Rows of any e4m3 numbers, each with a scale, so that values, which dtype holds, are below 2. */
+function float8Cache(dtype: Floating, slots: number, kvHeads: number, dim: number, seed: number): Cached {
   const next = seeded(seed);
+  const round = rounding(dtype);
   const codes = Uint8Array.from({ length: slots * kvHeads * dim }, () => {
     const code = Math.floor(next() * 128) & 0xff;
     return (code & 0x7f) === 0x7f ? code - 1 : code;
   });
-  const scales = Array.from({ length: slots * kvHeads }, () => 2 ** (Math.floor(next() * 2) - 9));
+  const scales = Array.from({ length: slots * kvHeads }, () => bfloat16((1.5 + next()) * 2 ** -9.3));
   const values = Array.from({ length: slots * kvHeads * dim }, (_, i) => {
     const [slot, head] = [Math.floor(i / (kvHeads * dim)), Math.floor(i / dim) % kvHeads];
     const row = head * slots + slot;
-    return e4m3(codes[row * dim + (i % dim)]!) * scales[row]!;
+    return round(e4m3(codes[row * dim + (i % dim)]!) * scales[row]!);
   });
   return { values, cache: quantizedMatrix('float8', kvHeads * slots, dim, codes, scales) };
 }
@@ -179,7 +180,7 @@ describe.each(dtypes.flatMap((dtype) => [dtype, 'float8' as const].map((kept) =>
         const qkv = randomValues(rows * width, 1, dtype, 2);
         const [kCache, vCache] = [2, 3].map((seed) =>
           kept === 'float8'
-            ? float8Cache(slots, kvHeads, dim, seed)
+            ? float8Cache(dtype, slots, kvHeads, dim, seed)
             : plainCache(dtype, slots, kvHeads * dim, seed),
         ) as [Cached, Cached];
         const tables = blockTables(sequences, maxBlocks, blockSize, blocks);
@@ -267,10 +268,12 @@ describe.each(dtypes.flatMap((dtype) => [dtype, 'float8' as const].map((kept) =>
 function keptRow(row: readonly number[]): number[] {
   if (!row.every(Number.isFinite)) return row.map(() => NaN);
   const most = Math.max(...row.map(Math.abs));
-  let exponent = -126;
-  while (exponent < 7 && most > 448 * 2 ** exponent) exponent++;
-  const scale = 2 ** exponent;
-  return row.map((value) => Math.sign(value) * toE4m3(Math.min(Math.abs(value) / scale, 448)) * scale);
+  const scale = Math.min(Math.max(bfloat16(Math.fround(most * Math.fround(1 / 448))), 2 ** -126), 255);
+  const factor = Math.fround(1 / scale);
+  return row.map((value) => {
+    const code = Math.min(Math.abs(Math.fround(value * factor)), 448);
+    return Math.sign(value) * toE4m3(code) * scale;
+  });
 }
 
 describe.each(dtypes)('a float8 cache of %s', (dtype) => {
@@ -334,11 +337,16 @@ describe.each(dtypes)('a float8 cache of %s', (dtype) => {
   it.each([
     ['zeros', [0, 0, 0, 0], [0, 0, 0, 0]],
     ['exactly the largest number', [448, 1, -3, 0.5], [448, 1, -3, 0.5]],
-    ['the next scale beyond it', [450, -448, 1.0625, 26], [448, -448, 1, 26]],
-    ['ties to even', [416, 17, 19, -21], [416, 16, 20, -20]],
+    ['numbers with a scale of their own', [672, 3, -1.5, 48], [672, 3, -1.5, 48]],
+    [
+      'a largest number that is none of e4m3 times any scale',
+      [450, 1, 0, -450],
+      [451.5, 1.0078125, 0, -451.5],
+    ],
+    ['ties to even', [448, 17, 19, -21], [448, 16, 20, -20]],
     ['steps of 2^-9 of small ones', [448, 2 ** -9, 3 * 2 ** -10, 2 ** -11], [448, 2 ** -9, 2 ** -8, 0]],
-    ['the largest scale', [57_344, -16, 1, 0.125], [57_344, -16, 1, 0]],
-    ['more than any scale takes', [1e6, -57_344, 1e30, 64], [57_344, -57_344, 57_344, 64]],
+    ['large numbers', [57_344, -16, 1, 0.125], [57_344, -16, 1, 0]],
+    ['more than any scale takes', [1e6, -57_344, 1e30, 64], [114_240, -57_120, 114_240, 63.75]],
     ['next to nothing', [2 ** -120, 2 ** -126, 0, -(2 ** -127)], [2 ** -120, 2 ** -126, 0, -(2 ** -127)]],
     ['an infinity, which makes all no number', [1, Infinity, 2, 3], [NaN, NaN, NaN, NaN]],
     ['no number', [1, NaN, 2, 3], [NaN, NaN, NaN, NaN]],
@@ -383,7 +391,7 @@ describe.each(dtypes)('a float8 cache of %s', (dtype) => {
       const [queries, keys, values] = [ops.readFloat32(qkv), ops.readFloat32(k), ops.readFloat32(v)];
       const cached = (cache: Float32Array, head: number, p: number) => {
         const row = head * blocks * blockSize + slot(p);
-        return Array.from(cache.subarray(row * dim, (row + 1) * dim));
+        return Array.from(cache.subarray(row * dim, (row + 1) * dim), rounding(dtype));
       };
       const expected = Array.from({ length: tokens * heads }, (_, i) => {
         const [token, head] = [Math.floor(i / heads), i % heads];

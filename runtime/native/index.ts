@@ -237,8 +237,9 @@ export interface Native {
   /**
    * In place on qkv [T, (numHeads + 2 numKvHeads) * headDim]: rotates q and k by positions (cosSin: float32 [maxPositions, headDim], cos of the
    * headDim/2 frequencies then sin, rounded to qkv's dtype before use; each product and the sum rounded), then writes k and v to slots of the caches
-   * [slots, numKvHeads * headDim] in qkv's dtype, or float8 [numKvHeads * slots, headDim], one head's slots after the other's. A float8 row has the lowest power of two
-   * as scale, of 2^-126 to 2^7, with which its numbers are within +-448, then e4m3's nearest to each (beyond 448 * 2^7: that); NaN throughout where one is not finite.
+   * [slots, numKvHeads * headDim] in qkv's dtype, or float8 [numKvHeads * slots, headDim], one head's slots after the other's. A float8 row
+   * stands for its e4m3 times its scale, as qkv's dtype holds that: the scale is its largest magnitude / 448 as bfloat16, of 2^-126 to 255 (beyond 448 * 255 rows
+   * are cut to it), and NaN where one of its numbers is not finite.
    * positions and slots: indices [1, T].
    */
   ropeAndStoreKv(

@@ -37,7 +37,7 @@ struct Pages {
   }
 };
 
-/// The key, or value, of a head at a slot, for arithmetic in To.
+/// The key, or value, of a head at a slot, which T holds, for arithmetic in To.
 template <typename T, typename To>
 void Gather(const Pages& pages, const Tensor& cache, int64_t slot, int64_t kv_head, To* to) {
   const int64_t dim = pages.dim;
@@ -45,7 +45,7 @@ void Gather(const Pages& pages, const Tensor& cache, int64_t slot, int64_t kv_he
     const int64_t row = kv_head * pages.slots + slot;
     const Float8* const from = cache.row<Float8>(row);
     const float scale = cache.scales()[row];
-    for (int64_t i = 0; i < dim; ++i) to[i] = FromFloat<To>(ToFloat(from[i]) * scale);
+    for (int64_t i = 0; i < dim; ++i) to[i] = FromFloat<To>(Rounded<T>(ToFloat(from[i]) * scale));
   } else if constexpr (std::is_same_v<T, To>) {
     std::copy_n(cache.row<T>(slot) + kv_head * dim, dim, to);
   } else {

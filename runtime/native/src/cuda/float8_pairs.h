@@ -81,8 +81,8 @@ __device__ inline uint32_t ScaleFactors(float low, float high) {
   return __byte_perm(__float_as_uint(low * 0x1p120f), __float_as_uint(high * 0x1p120f), 0x7632);
 }
 
-/// Two e4m3 that are numbers, the upper bytes of both halves of `halves`, times their rows' scales. Exact,
-/// and no more work than without scales, which take the place of 2^120.
+/// Two e4m3 that are numbers, the upper bytes of both halves of `halves`, times their rows' scales, rounded
+/// once: no more work than without scales, which take the place of 2^120.
 __device__ inline uint32_t ScaledFloat8(uint32_t halves, uint32_t factors) {
   return ProductOfPairs(((halves >> 4) & 0x07f007f0u) | (halves & 0x80008000u), factors);
 }

@@ -6,14 +6,16 @@
 
 #include "../tensor.h"
 #include "launch.h"
+#include "packs.h"
 
 namespace internvl::cuda {
 
-/// A key or value that is kept as e4m3. Its elements are numbers, or its scale is NaN.
+/// A key or value, as T holds it, that is kept as e4m3. Its elements are numbers, or its scale is NaN.
+template <typename T>
 struct Float8Row {
   const Float8* codes;
   const float* scale;
-  __device__ float operator[](int64_t d) const { return ToFloat(codes[d]) * *scale; }
+  __device__ float operator[](int64_t d) const { return RoundedTo<T>(ToFloat(codes[d]) * *scale); }
 };
 
 /// What is in PagedSequences, PagedCache and HeadShape of backend.h, on the device. Cached: T or Float8.
@@ -66,7 +68,7 @@ struct Pages {
   __device__ auto At(const Cached* cache, const float* scales, int row) const {
     const Cached* const elements = cache + static_cast<int64_t>(row) * dim;
     if constexpr (std::is_same_v<Cached, Float8>) {
-      return Float8Row{elements, scales + row};
+      return Float8Row<T>{elements, scales + row};
     } else {
       return elements;
     }

@@ -54,7 +54,7 @@ class TileCopy<kDim, kRows, kThreads, Float8> {
   __device__ void Start(unsigned char*, int count, Row&& row) const {
 #pragma unroll 1  // addresses of several would not fit the registers that are left
     for (int i = 0; i < kPieces; ++i) {
-      const Float8Row from = row(min(RowOf(i), count - 1));
+      const Float8Row<BFloat16> from = row(min(RowOf(i), count - 1));
       CopyAsync16(Codes(i), from.codes + Chunk() * 16, RowOf(i) < count);
       CopyAsync4(Scale(i), from.scale, RowOf(i) < count);
     }

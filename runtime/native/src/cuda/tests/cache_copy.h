@@ -11,7 +11,7 @@
 
 namespace internvl::cuda {
 
-/// Keys or values on the device, and as T what they stand for, exactly. NaN but for the slots that were set.
+/// Keys or values on the device, and as T what they stand for. NaN but for the slots that were set.
 template <typename T, typename Cached>
 class CacheCopy {
  public:
