@@ -5,6 +5,7 @@ import { openCheckpoint } from '../../runtime/checkpoint/checkpoint.ts';
 import type { Logits, Model } from '../../runtime/engine/batch.ts';
 import { placeholderOf } from '../../runtime/engine/executor.ts';
 import { InternVL } from '../../runtime/model/internvl.ts';
+import type { KvCacheDType } from '../../runtime/model/kv-cache-size.ts';
 import { loadWeights } from '../../runtime/model/loader.ts';
 import type { Taps } from '../../runtime/model/parallel.ts';
 import { partition, type Quantization } from '../../runtime/model/partition.ts';
@@ -21,6 +22,7 @@ const BLOCK_STRIDE = 53;
 export interface TestModelOptions {
   readonly dtype: WeightDType;
   readonly quantization?: Quantization;
+  readonly kvCacheDtype?: KvCacheDType | undefined;
   readonly rank?: number;
   readonly worldSize?: number;
   readonly progress?: () => void;
@@ -31,7 +33,7 @@ export interface TestModelOptions {
 
 /** Loads one rank of a checkpoint directory with a cache of 3072 tokens. */
 export function loadTestModel(directory: string, options: TestModelOptions): InternVL {
-  const { dtype, rank = 0, worldSize = 1, progress, taps } = options;
+  const { dtype, kvCacheDtype, rank = 0, worldSize = 1, progress, taps } = options;
   const checkpoint = openCheckpoint(directory);
   const { config } = checkpoint;
   const weights = loadWeights(
@@ -42,15 +44,8 @@ export function loadTestModel(directory: string, options: TestModelOptions): Int
   const maxModelLength = Math.min(1024, config.llm.maxPositionEmbeddings);
   const kvCache = { blocks: BLOCKS, blockSize: BLOCK_SIZE, maxModelLength };
   const runsAhead = options.runsAhead ? { maxSequences: 4, maxBatchedTokens: 64 } : undefined;
-  return new InternVL(native(), config, weights, {
-    rank,
-    worldSize,
-    dtype,
-    kvCache,
-    progress,
-    taps,
-    runsAhead,
-  });
+  const places = { rank, worldSize, dtype, kvCache, kvCacheDtype };
+  return new InternVL(native(), config, weights, { ...places, progress, taps, runsAhead });
 }
 
 export class ModelSession {

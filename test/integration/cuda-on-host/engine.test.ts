@@ -7,11 +7,13 @@ import { DEFAULT_TUNING } from '../../../runtime/engine/engine-tuning.ts';
 import type { StepOutput, Submission } from '../../../runtime/engine/engine.ts';
 import { LeaderLoop } from '../../../runtime/engine-thread/leader-loop.ts';
 import { InternVL } from '../../../runtime/model/internvl.ts';
+import type { KvCacheDType } from '../../../runtime/model/kv-cache-size.ts';
 import { loadWeights } from '../../../runtime/model/loader.ts';
 import { partition } from '../../../runtime/model/partition.ts';
 import { native } from '../../../runtime/native/index.ts';
 import type { Native } from '../../../runtime/native/index.ts';
 import { readGolden } from '../../support/golden.ts';
+import { loadTestModel, ModelSession } from '../../support/model-session.ts';
 import { submission } from '../../support/submissions.ts';
 
 const golden = readGolden('tiny');
@@ -42,13 +44,14 @@ describe('the engine on a CUDA device', () => {
   });
 
   /** Tokens by handle, and outputs. */
-  async function answers(submissions: readonly Submission[]) {
+  async function answers(submissions: readonly Submission[], kvCacheDtype: KvCacheDType = 'auto') {
     const { ops, calls } = counted();
     const checkpoint = openCheckpoint(golden.checkpoint);
     model = new InternVL(ops, config, loadWeights(ops, checkpoint, partition(config, 0, 1, 'float32')), {
       rank: 0,
       worldSize: 1,
       dtype: 'float32',
+      kvCacheDtype,
       kvCache: { blocks: SIZES.kvBlocks, blockSize: SIZES.blockSize, maxModelLength: 256 },
       runsAhead: { ...SIZES, maxBatchedTokens: 40 },
       decodeGraphs: SIZES,
@@ -99,6 +102,22 @@ describe('the engine on a CUDA device', () => {
     const steps = Math.max(...RUNS.map(({ newIds }) => newIds.length));
     expect(calls.get('launchGraph')).toBeGreaterThanOrEqual(steps - 2);
     expect(ahead).toBeGreaterThanOrEqual(steps - 3);
+  }, 300_000);
+
+  it('reads from a cache in fp8 what each prompt alone has there, without recorded steps', async () => {
+    const steps = 6;
+    const submissions = RUNS.slice(0, 3).map(({ ids }, handle) =>
+      submission(handle, {
+        tokenIds: Uint32Array.from(ids),
+        sampling: { maxTokens: steps, ignoreEos: true },
+      }),
+    );
+    const { tokens } = await answers(submissions, 'fp8');
+    model?.close();
+    model = loadTestModel(golden.checkpoint, { dtype: 'float32', kvCacheDtype: 'fp8' });
+    const session = new ModelSession(model);
+    for (const [handle, { ids, name }] of RUNS.slice(0, 3).entries())
+      expect(tokens.get(handle), name).toEqual(session.greedy(session.start(ids), steps).tokens);
   }, 300_000);
 
   it('draws the tokens that the host draws from the same logits, a step ahead', async () => {

@@ -1,5 +1,6 @@
 // One rank of a tensor-parallel group in its own process: follows the orders that its parent sends over IPC.
 
+import type { KvCacheDType } from '../../../runtime/model/kv-cache-size.ts';
 import type { Quantization } from '../../../runtime/model/partition.ts';
 import type { WeightDType } from '../../../runtime/model/tensor-plan.ts';
 import { native } from '../../../runtime/native/index.ts';
@@ -16,6 +17,7 @@ export interface RankOptions {
   readonly dtype: WeightDType;
   readonly quantization?: Quantization;
   readonly runsAhead?: boolean;
+  readonly kvCacheDtype?: KvCacheDType;
 }
 
 /** A greedy run, or one token for each draw. Ranks > 0 get zeros for ids, greedy draws and no pixels: they must come from rank 0. */
@@ -48,7 +50,8 @@ function main(options: RankOptions): void {
   const { checkpoint, rank, worldSize, dtype, quantization = 'none', runsAhead = false } = options;
   const ops = native();
   ops.setThreads(1);
-  const model = loadTestModel(checkpoint, { dtype, quantization, rank, worldSize, runsAhead });
+  const { kvCacheDtype } = options;
+  const model = loadTestModel(checkpoint, { dtype, quantization, kvCacheDtype, rank, worldSize, runsAhead });
   const session = new ModelSession(model);
   const send = (message: FromRank) => process.send?.(message);
 

@@ -37,15 +37,17 @@ describe.each([
 });
 
 describe.each([
-  ['tiny', 2, 'bfloat16', 'none', 1.25],
-  ['small-tp', 4, 'bfloat16', 'none', 1.25],
-  ['tiny', 2, 'float32', 'int8', 2.8],
-  ['small-tp', 4, 'float32', 'int8', 2.8],
-  ['tiny', 2, 'float32', 'fp8', 10],
-  ['small-tp', 4, 'float32', 'fp8', 10],
+  ['tiny', 2, 'bfloat16', 'none', 'auto', 1.25],
+  ['small-tp', 4, 'bfloat16', 'none', 'auto', 1.25],
+  ['tiny', 2, 'float32', 'none', 'fp8', 5.5],
+  ['small-tp', 4, 'bfloat16', 'none', 'fp8', 6],
+  ['tiny', 2, 'float32', 'int8', 'auto', 2.8],
+  ['small-tp', 4, 'float32', 'int8', 'auto', 2.8],
+  ['tiny', 2, 'float32', 'fp8', 'auto', 10],
+  ['small-tp', 4, 'float32', 'fp8', 'auto', 10],
 ] as const)(
-  '%s over %i processes in %s, quantization %s',
-  (name, worldSize, dtype, quantization, furthest) => {
+  '%s over %i processes in %s, quantization %s, cache in %s',
+  (name, worldSize, dtype, quantization, kvCacheDtype, furthest) => {
     it.each(['img_p1_what', 'img_p2_zh'])(
       'keeps the logits of %s as close as one process does',
       async (caseName) => {
@@ -58,6 +60,7 @@ describe.each([
           worldSize,
           dtype,
           quantization,
+          kvCacheDtype,
         });
         try {
           const { logits } = await group.generate(requestOf(golden, caseName, 1, 512));
