@@ -1,4 +1,5 @@
 // Attention, what stands before and after it, and the vision tower's ends.
+import type { Tensor } from '../runtime/native/index.ts';
 import type { Floating, Operands } from './operands.ts';
 import { EXACT, tolerance, type OperationCase, type Tolerance } from './operation-case.ts';
 
@@ -57,18 +58,47 @@ type Sequences = readonly (readonly [queries: number, context: number])[];
 const BLOCK = 16;
 const BLOCKS = 96;
 
+const SLOTS = BLOCKS * BLOCK;
+const POSITIONS = 2048;
+
+/** A random cache of keys, or values. float8 ones have the scales that belong to their rows, so that tokens have to be stored in them. */
+function randomCaches(
+  operands: Operands,
+  dtype: Floating,
+  kept: Floating | 'float8',
+  shape: Heads,
+  cosSin: Tensor,
+): [Tensor, Tensor] {
+  const { ops } = operands;
+  const { heads, kvHeads, dim } = shape;
+  if (kept !== 'float8') {
+    const cache = () => operands.tensor(kept, [SLOTS, kvHeads * dim]);
+    return [cache(), cache()];
+  }
+  const caches: [Tensor, Tensor] = [
+    operands.zeros('float8', kvHeads * SLOTS, dim),
+    operands.zeros('float8', kvHeads * SLOTS, dim),
+  ];
+  const tokens = operands.tensor(dtype, [SLOTS, (heads + 2 * kvHeads) * dim]);
+  const all = ops.indices(Int32Array.from({ length: SLOTS }, (_, slot) => slot));
+  ops.ropeAndStoreKv(tokens, all, all, cosSin, ...caches, heads, kvHeads, dim);
+  return caches;
+}
+
 /** Fills a cache with random keys and values, rotates and stores those of the queries, and attends. */
 function attend(
   operands: Operands,
   dtype: Floating,
-  { heads, kvHeads, dim }: Heads,
+  kept: Floating | 'float8',
+  shape: Heads,
   sequences: Sequences,
 ): Float32Array[] {
   const { ops } = operands;
+  const { heads, kvHeads, dim } = shape;
   const tokens = sequences.reduce((sum, [queries]) => sum + queries, 0);
   const qkv = operands.tensor(dtype, [tokens, (heads + 2 * kvHeads) * dim], 2);
-  const caches = [0, 1].map(() => operands.tensor(dtype, [BLOCKS * BLOCK, kvHeads * dim]));
-  const [keys, values] = caches as [(typeof caches)[0], (typeof caches)[0]];
+  const cosSin = operands.tensor('float32', [POSITIONS, dim]);
+  const [keys, values] = randomCaches(operands, dtype, kept, shape, cosSin);
   const maxBlocks = Math.max(...sequences.map(([, context]) => Math.ceil(context / BLOCK)));
   // Every other block, so that neighbours in a sequence are none in the cache.
   const tables = sequences.flatMap((_, s) =>
@@ -83,7 +113,6 @@ function attend(
   );
   const starts = sequences.reduce((sums, [queries]) => [...sums, (sums.at(-1) as number) + queries], [0]);
   const int32 = (list: readonly number[]) => ops.indices(Int32Array.from(list));
-  const cosSin = operands.tensor('float32', [2048, dim]);
   const positions = int32(places.map(({ position }) => position));
   ops.ropeAndStoreKv(qkv, positions, int32(slots), cosSin, keys, values, heads, kvHeads, dim);
   const contexts = int32(sequences.map(([, context]) => context));
@@ -113,9 +142,11 @@ const PAGED: readonly (readonly [name: string, Heads, Sequences])[] = [
 
 export const ATTENTION_CASES: readonly OperationCase[] = DTYPES.flatMap((dtype) => [
   ...visionCases(dtype),
-  ...PAGED.map(([name, heads, sequences]) => ({
-    name: `ropeAndStoreKv and pagedAttention in ${dtype}: ${name}`,
-    tolerance: dtype === 'bfloat16' ? attention(dtype) : tolerance(dtype, 900),
-    run: (operands: Operands) => attend(operands, dtype, heads, sequences),
-  })),
+  ...[dtype, 'float8' as const].flatMap((kept) =>
+    PAGED.map(([name, heads, sequences]) => ({
+      name: `ropeAndStoreKv and pagedAttention in ${dtype}, cache in ${kept}: ${name}`,
+      tolerance: dtype === 'bfloat16' ? attention(dtype) : tolerance(dtype, 900),
+      run: (operands: Operands) => attend(operands, dtype, kept, heads, sequences),
+    })),
+  ),
 ]);

@@ -41,7 +41,7 @@ export async function benchLoop(ops: Native, options: LoopBenchOptions): Promise
       decodeGraphs: graphs ? { maxSequences } : undefined,
     },
   );
-  model.warmUp();
+  model.warmUp(() => performance.now());
   const rows: Row[] = [];
   for (const [sampling, params] of SAMPLING)
     for (const batch of batches)

@@ -2,6 +2,7 @@
 import type { Row } from '../bench/results.ts';
 import type { DeviceInfo, Native } from '../runtime/native/index.ts';
 import type { Quantization } from '../runtime/model/partition.ts';
+import { benchAttention } from './bench-attention.ts';
 import { benchChoices } from './bench-choices.ts';
 import { benchLoop } from './bench-loop.ts';
 import { benchModel } from './bench-model.ts';
@@ -40,6 +41,7 @@ type Bench = (ops: Native) => Row[] | Promise<Row[]>;
 export const DEVICE_BENCHES: ReadonlyMap<string, Bench> = new Map<string, Bench>([
   ['speed', (ops) => speedRows(measureDeviceSpeed(ops))],
   ['products', (ops) => benchProducts(ops, measureDeviceSpeed(ops))],
+  ['attention', (ops) => benchAttention(ops, measureDeviceSpeed(ops))],
   ['choices', benchChoices],
   ['model', model],
   ['loop', loop],

@@ -14,7 +14,7 @@ import type { Row } from './rows.ts';
 const USAGE = `usage: gpu-check [--checks | --bench] [--only TEXT] [--device N] [--json FILE]
 
   --checks       each operation and the demo model's answers, on the GPU against the CPU
-  --bench        with generated weights of the 40B's shape: copies and products, forward passes, the engine's
+  --bench        with generated weights of the 40B's shape: copies, products and attention, forward passes, the engine's
                  loop, a minute of requests through a router; layers of it beside PyTorch, where python3 has it
                  (checks and benches unless one is named)
   --only TEXT    checks, or benches, whose names contain it

@@ -74,6 +74,11 @@ export class Operands {
     return made;
   }
 
+  /** A matrix of zeros, for an operation to fill. */
+  zeros(dtype: DType, rows: number, columns: number): Tensor {
+    return this.#allocate(dtype, [rows, columns]);
+  }
+
   /** `count` indices below `limit`. */
   indices(count: number, limit: number): Tensor {
     return this.ops.indices(Int32Array.from({ length: count }, () => this.below(limit)));
