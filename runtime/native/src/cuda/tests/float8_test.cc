@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../../../cuda_on_host/tests/expect.h"
+#include "../../float8_rows.h"
 #include "../float8_pairs.h"
 
 namespace internvl::cuda {
@@ -85,11 +86,42 @@ void TestRounding() {
   }
 }
 
+/// Every number times scales that rows have, the least and the most among them, beside another number and
+/// scale.
+void TestScales() {
+  std::vector<float> scales = {0x1p-126f, 0x1.02p-126f, 0x1p-9f, 1.0f, 0x1.fep-3f, 128.0f, kLargestRowScale};
+  std::mt19937 random{9};
+  for (int i = 0; i < 50; ++i) {
+    const float largest = std::ldexp(1.0f + static_cast<float>(random() % 1000) / 1000.0f,
+                                     static_cast<int>(random() % 40) - 25);
+    scales.push_back(Float8RowScale(MagnitudeBits(largest)));
+  }
+  for (size_t i = 0; i < scales.size(); ++i) {
+    const float low = scales[i], high = scales[(i * 5 + 2) % scales.size()];
+    for (uint32_t code = 0; code < 256; ++code) {
+      const uint32_t other = (code * 77 + 5) & 0xff;
+      if ((code & 0x7f) == 0x7f || (other & 0x7f) == 0x7f) continue;
+      const uint32_t wide = ScaledFloat8(0x00c3003cu | code << 8 | other << 24, ScaleFactors(low, high));
+      Expect(Same(FromBits(wide & 0xffff),
+                  Rounded<BFloat16>(static_cast<float>(Defined(static_cast<int>(code))) * low)) &&
+                 Same(FromBits(wide >> 16),
+                      Rounded<BFloat16>(static_cast<float>(Defined(static_cast<int>(other))) * high)),
+             "codes " + std::to_string(code) + " and " + std::to_string(other) + " times " + Hex(low) +
+                 " and " + Hex(high));
+    }
+  }
+  const uint32_t none =
+      ScaledFloat8(0x38003800u, ScaleFactors(Float8RowScale(MagnitudeBits(INFINITY)), 1.0f));
+  Expect(std::isnan(FromBits(none & 0xffff)) && Same(FromBits(none >> 16), 1.0),
+         "a row that is no number, beside one that is");
+}
+
 }  // namespace
 }  // namespace internvl::cuda
 
 int main() {
   internvl::cuda::TestCodes();
   internvl::cuda::TestRounding();
+  internvl::cuda::TestScales();
   return Finish();
 }
