@@ -1,5 +1,6 @@
 // Seeded operands of the operations under check, the same on every device, and what comes back.
 import { DRAW_VALUES, StepInputs } from '../runtime/engine/step-inputs.ts';
+import { seeded } from '../test/support/seeded-values.ts';
 import type { DType, Native, Tensor } from '../runtime/native/index.ts';
 
 export type Floating = 'float32' | 'bfloat16';
@@ -10,18 +11,6 @@ export interface Draw {
   readonly topK: number;
   readonly topP: number;
   readonly share: number;
-}
-
-/** Uniform values in [-1, 1) from a 32-bit xorshift. */
-export function seeded(seed: number): () => number {
-  let state = (seed * 2654435761 + 1) >>> 0 || 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    state >>>= 0;
-    return state / 2 ** 31 - 1;
-  };
 }
 
 /** The operands of one case; all are freed together. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { seeded } from '../../gpu-check/operands.ts';
+import { seeded } from '../../test/support/seeded-values.ts';
 import { native } from '../native/index.ts';
 import { ImageSlots } from './image-slots.ts';
 

@@ -10,7 +10,7 @@ import {
   toE4m3,
 } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
-import { seeded } from '../../gpu-check/operands.ts';
+import { seeded } from '../../test/support/seeded-values.ts';
 import { native } from './index.ts';
 import type { Tensor } from './index.ts';
 

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { readUint8Npy } from '../../test/support/npy.ts';
-import { seeded } from '../../gpu-check/operands.ts';
+import { seeded } from '../../test/support/seeded-values.ts';
 import { native } from './index.ts';
 
 const ops = native();

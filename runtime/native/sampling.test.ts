@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { LogitRows, largest } from '../../test/support/logits.ts';
-import { seeded } from '../../gpu-check/operands.ts';
 import { PLAIN_OPERATIONS } from '../engine/draw.ts';
 import { native } from './index.ts';
 

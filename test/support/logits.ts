@@ -4,7 +4,7 @@ import { PLAIN_OPERATIONS, keepTopK, keepTopP } from '../../runtime/engine/draw.
 import { StepInputs, DRAW_VALUES } from '../../runtime/engine/step-inputs.ts';
 import { native } from '../../runtime/native/index.ts';
 import type { Tensor } from '../../runtime/native/index.ts';
-import { seeded } from './native-tensors.ts';
+import { seeded } from './seeded-values.ts';
 
 export interface Draw {
   readonly temperature: number;

@@ -1,6 +1,7 @@
 // Seeded values and plain float arithmetic for tests of the native operations.
 import { expect } from 'vitest';
-import { seeded, type Floating } from '../../gpu-check/operands.ts';
+import type { Floating } from '../../gpu-check/operands.ts';
+import { seeded } from './seeded-values.ts';
 import { native } from '../../runtime/native/index.ts';
 import type { DType, Native, Tensor } from '../../runtime/native/index.ts';
 

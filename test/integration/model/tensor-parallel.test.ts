@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pixelsPath, placeImage, readGolden, type Golden } from '../../support/golden.ts';
-import { seeded } from '../../support/native-tensors.ts';
+import { seeded } from '../../support/seeded-values.ts';
 import { relativeError } from '../../support/model-session.ts';
 import { RankGroup } from '../../support/rank-group.ts';
 import type { RankRequest } from './rank-process.ts';

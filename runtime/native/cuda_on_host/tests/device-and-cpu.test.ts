@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
-import { seeded } from '../../../../gpu-check/operands.ts';
+import { seeded } from '../../../../test/support/seeded-values.ts';
 import { native } from '../../index.ts';
 import { results } from './device-and-cpu.ts';
 import type { Case } from './device-and-cpu.ts';
