@@ -56,8 +56,11 @@ async function main(archive: string): Promise<void> {
       loaded: [
         'gpu-check/device-child.ts',
         'bench/peers/engine-ours.ts',
-        ...['runtime/main.ts', 'runtime/engine-thread/worker.ts', 'runtime/image/worker.ts'],
-        ...['router/main.ts', 'router/background-worker.ts'],
+        'runtime/main.ts',
+        'runtime/engine-thread/worker.ts',
+        'runtime/image/worker.ts',
+        'router/main.ts',
+        'router/background-worker.ts',
       ],
       files: ['package.json', ADDON, 'gen/descriptors.binpb', 'bench/peers/engine-pytorch.py'],
     },
