@@ -1,5 +1,8 @@
 #include "cpu.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstring>
 #include <fstream>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -14,6 +17,7 @@ void LimitIsa(const char* isa) {
   LimitRowMathIsa(isa);
   // A status other than success means that oneDNN has been used already in this process, under the same
   // limit.
+  if (std::strcmp(isa, "avx512_bf16") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
   if (std::strcmp(isa, "avx512") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
   if (std::strcmp(isa, "avx2") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
   if (std::strcmp(isa, "scalar") == 0) dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
@@ -29,7 +33,20 @@ bool HasBFloat16Matmul() {
   }
 }
 
-bool HasAmxMatmul() { return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx; }
+bool HasTiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  // The instruction set is one of those that oneDNN may use only where the operating system agreed. It is asked
+  // once more, for the whole process, by whoever multiplies first.
+  static const bool has = [] {
+    constexpr long kAskForPermission = 0x1023, kTileData = 18;
+    return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx &&
+           syscall(SYS_arch_prctl, kAskForPermission, kTileData) == 0;
+  }();
+  return has;
+#else
+  return false;
+#endif
+}
 
 std::string CpuModel() {
   std::ifstream file("/proc/cpuinfo");

@@ -10,6 +10,8 @@
 #include "quantized_rows.h"
 #include "row_math.h"
 #include "row_products.h"
+#include "tile_products.h"
+#include "tiles.h"
 
 namespace internvl {
 
@@ -29,9 +31,10 @@ constexpr size_t kMaxProducts = 512;
 /// Up to here products row by row beat oneDNN's, which put the weights in another order first, and for which
 /// bfloat16 and int8 ones are widened before that.
 int64_t MostFewRows(DType weight) { return weight == DType::kFloat32 ? 16 : 48; }
-/// Up to here PairRows beats oneDNN, which puts the weights in another order first; on AMX it should not for
-/// long.
-int64_t MostPairRows() { return HasAmxMatmul() ? 16 : 48; }
+/// Up to here PairRows beats oneDNN, which puts the weights in another order first.
+constexpr int64_t kMostPairRows = 48;
+/// From here on tiles beat PairRows.
+constexpr int64_t kFewestTileRows = 2;
 constexpr int64_t kTile = 512;  // weight rows that are widened at a time
 
 dnnl::memory::data_type DataType(DType dtype) {
@@ -81,8 +84,12 @@ Matmul::~Matmul() = default;
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
+  if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() >= kFewestTileRows) {
+    Scratch scratch(arena);
+    return TileProducts(x, weight, bias == nullptr ? nullptr : AsFloat32(*bias, scratch), out, arena);
+  }
   const bool pairs = bfloat16 && weight.dtype != DType::kFloat8 && HasPairRows();
-  if (pairs && x.rows() <= MostPairRows()) return Pairs(x, weight, bias, out, arena);
+  if (pairs && x.rows() <= kMostPairRows) return Pairs(x, weight, bias, out, arena);
   if (x.cols() == 0 || x.rows() <= MostFewRows(weight.dtype)) return FewRows(x, weight, bias, out, arena);
   const bool float32 = x.dtype == DType::kFloat32 && out.dtype == DType::kFloat32;
   if (bfloat16 ? weight.dtype == DType::kBFloat16 : float32 && weight.dtype == DType::kFloat32) {

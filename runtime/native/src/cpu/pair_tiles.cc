@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pair_target.h"
+#include "transpose.h"
 
 namespace internvl {
 
@@ -12,30 +13,6 @@ namespace {
 
 constexpr int kMostRows = 6;     // with kMostVectors: sums in 24 registers, factors in 5
 constexpr int kMostVectors = 4;  // of 16 columns
-
-/// Rows become columns: 16 rows of 16 pairs.
-PAIR_INLINE void Transpose(const __m512i (&rows)[16], __m512i (&columns)[16]) {
-  __m512i fours[4][4];  // [four rows][c]: their pairs c, c + 4, c + 8, c + 12
-  for (int g = 0; g < 4; ++g) {
-    const __m512i* r = rows + 4 * g;
-    const __m512i low = _mm512_unpacklo_epi32(r[0], r[1]), high = _mm512_unpackhi_epi32(r[0], r[1]);
-    const __m512i low2 = _mm512_unpacklo_epi32(r[2], r[3]), high2 = _mm512_unpackhi_epi32(r[2], r[3]);
-    fours[g][0] = _mm512_unpacklo_epi64(low, low2);
-    fours[g][1] = _mm512_unpackhi_epi64(low, low2);
-    fours[g][2] = _mm512_unpacklo_epi64(high, high2);
-    fours[g][3] = _mm512_unpackhi_epi64(high, high2);
-  }
-  for (int c = 0; c < 4; ++c) {
-    const __m512i even = _mm512_shuffle_i32x4(fours[0][c], fours[1][c], 0x88);
-    const __m512i even2 = _mm512_shuffle_i32x4(fours[2][c], fours[3][c], 0x88);
-    const __m512i odd = _mm512_shuffle_i32x4(fours[0][c], fours[1][c], 0xdd);
-    const __m512i odd2 = _mm512_shuffle_i32x4(fours[2][c], fours[3][c], 0xdd);
-    columns[c] = _mm512_shuffle_i32x4(even, even2, 0x88);
-    columns[c + 4] = _mm512_shuffle_i32x4(odd, odd2, 0x88);
-    columns[c + 8] = _mm512_shuffle_i32x4(even, even2, 0xdd);
-    columns[c + 12] = _mm512_shuffle_i32x4(odd, odd2, 0xdd);
-  }
-}
 
 /// kRows rows by 16 kVectors columns: every vector that is loaded is used kRows times.
 template <int kRows, int kVectors>
@@ -90,9 +67,12 @@ PAIR_TARGET void PairsOfColumns(const BFloat16* rows, int64_t stride, int64_t co
   for (int64_t first = 0; first < columns; first += kPairColumns) {
     const int64_t filled = std::min(kPairColumns, count - first);
     for (int64_t i = 0; i < k; i += kPairLength) {
+      const int64_t length = std::min(kPairLength, k - i);
+      const auto mask = static_cast<__mmask32>((uint64_t{1} << length) - 1);
       __m512i from[16], to[16];
       for (int64_t r = 0; r < 16; ++r) {
-        from[r] = r < filled ? _mm512_loadu_si512(rows + (first + r) * stride + i) : _mm512_setzero_si512();
+        from[r] = r < filled ? _mm512_maskz_loadu_epi16(mask, rows + (first + r) * stride + i)
+                             : _mm512_setzero_si512();
       }
       Transpose(from, to);
       for (int64_t p = 0; p < 16; ++p) _mm512_storeu_si512(pairs + (i + 2 * p) * columns + 2 * first, to[p]);

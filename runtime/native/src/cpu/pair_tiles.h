@@ -11,11 +11,11 @@ namespace internvl {
 
 /// Columns of a factor in pairs come in multiples of this.
 constexpr int64_t kPairColumns = 16;
-/// What PairsOfColumns takes as a column's length, and PairsOfRows as a row's, is a multiple of this.
+/// What PairsOfColumns makes of a column's length, and PairsOfRows takes as a row's, is a multiple of this.
 constexpr int64_t kPairLength = 32;
 
-/// The factor whose columns are the rows [count, k] (`stride` between them), then columns of zeros up to
-/// `columns`.
+/// The factor whose columns are the rows [count, k] (`stride` between them) with zeros up to a multiple of
+/// kPairLength, then columns of zeros up to `columns`.
 void PairsOfColumns(const BFloat16* rows, int64_t stride, int64_t count, int64_t k, BFloat16* pairs,
                     int64_t columns);
 

@@ -15,7 +15,7 @@ Napi::Value CpuInfo(const Call& call) {
   const std::string isa = RowMathIsa();
   Napi::Object info = Napi::Object::New(call.env());
   info.Set("model", CpuModel());
-  info.Set("isa", isa == "avx512" && bfloat16 ? "avx512_bf16" : isa);
+  info.Set("isa", HasTiles() ? "amx" : isa == "avx512" && bfloat16 ? "avx512_bf16" : isa);
   info.Set("bfloat16Matmul", bfloat16);
   return info;
 }
