@@ -1,7 +1,7 @@
 // Measuring as a machine with fewer instructions would: the native operations are held to an instruction set when they are loaded.
 
 /** Best first; `scalar` leaves what every x86-64 has. */
-export const ISA_LIMITS = ['avx512', 'avx2', 'scalar'] as const;
+export const ISA_LIMITS = ['avx512_bf16', 'avx512', 'avx2', 'scalar'] as const;
 export type IsaLimit = (typeof ISA_LIMITS)[number];
 
 /** Holds the operations of this process and of those that it starts; nothing must have loaded them yet. undefined: all that the machine has. */

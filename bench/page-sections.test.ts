@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { engineTitle, mergeSections, ROUTER_TITLE } from './page-sections.ts';
 
 const section = (title: string, body: string) => ({ title, body });
-const [best, avx2, router] = [engineTitle('avx512_bf16'), engineTitle('avx2'), ROUTER_TITLE];
+const [best, avx2, router] = [engineTitle('amx'), engineTitle('avx2'), ROUTER_TITLE];
 
 describe('mergeSections', () => {
   it('makes a page of nothing', () =>

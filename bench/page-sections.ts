@@ -14,7 +14,7 @@ export function engineTitle(isa: string): string {
   return `Engine, ${isa}`;
 }
 
-const ORDER = [...['avx512_bf16', 'avx512', 'avx2', 'scalar'].map(engineTitle), ROUTER_TITLE];
+const ORDER = [...['amx', 'avx512_bf16', 'avx512', 'avx2', 'scalar'].map(engineTitle), ROUTER_TITLE];
 
 /** The page with a new head, and with `measured` in place of its sections of the same titles; sections of titles that are not known come last. */
 export function mergeSections(page: string, head: string, measured: readonly PageSection[]): string {

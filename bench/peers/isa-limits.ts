@@ -5,6 +5,11 @@ import type { IsaLimit } from '../isa-limit.ts';
 
 /** What PyTorch's own kernels, oneDNN and MKL in it read when they are loaded. MKL heeds it on Intel's processors alone. */
 export const PYTORCH_ENVIRONMENT: Readonly<Record<IsaLimit, Readonly<Record<string, string>>>> = {
+  avx512_bf16: {
+    ATEN_CPU_CAPABILITY: 'avx512',
+    ONEDNN_MAX_CPU_ISA: 'AVX512_CORE_BF16',
+    MKL_ENABLE_INSTRUCTIONS: 'AVX512_E3',
+  },
   avx512: {
     ATEN_CPU_CAPABILITY: 'avx512',
     ONEDNN_MAX_CPU_ISA: 'AVX512_CORE',
@@ -20,6 +25,7 @@ export const PYTORCH_ENVIRONMENT: Readonly<Record<IsaLimit, Readonly<Record<stri
 
 /** llama.cpp's CPU backends, each a library built for a processor: the one that has these instructions and no more. */
 const LLAMA_BACKENDS: Readonly<Record<IsaLimit, string>> = {
+  avx512_bf16: 'libggml-cpu-cooperlake.so',
   avx512: 'libggml-cpu-skylakex.so',
   avx2: 'libggml-cpu-haswell.so',
   scalar: 'libggml-cpu-x64.so',

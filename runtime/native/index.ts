@@ -44,7 +44,7 @@ export type Graph = number & { readonly __graph: unique symbol };
 
 export interface Native {
   // --- the machine
-  /** CPU model, the instruction set in use ('avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether oneDNN multiplies bfloat16 itself. */
+  /** CPU model, the instruction set in use ('amx' | 'avx512_bf16' | 'avx512' | 'avx2' | 'scalar') and whether bfloat16 is multiplied by its own instructions. */
   cpuInfo(): { model: string; isa: string; bfloat16Matmul: boolean };
   /**
    * Where this thread's tensors are and its operations compute from now on; the CPU until then. Before the first tensor only. Throws an Error named DeviceError

@@ -8,7 +8,7 @@ import {
   tensor,
 } from '../../test/support/native-tensors.ts';
 import type { Floating } from '../../test/support/native-tensors.ts';
-import { native } from './index.ts';
+import { native, type Tensor } from './index.ts';
 
 const ops = native();
 
@@ -198,6 +198,139 @@ describe('linear with a float8 weight', () => {
         const x = [...plain];
         x[(rows - 1) * k + 7] = bad;
         const result = ops.readFloat32(ops.linear(tensor('bfloat16', [rows, k], x), weight, null, 'float32'));
+        expect(result.slice(0, (rows - 1) * n)).toEqual(expected.slice(0, (rows - 1) * n));
+        for (const value of result.slice((rows - 1) * n)) expect(Number.isFinite(value)).toBe(false);
+      }
+    },
+  );
+});
+
+// What is cut into parts: rows of x, long rows of weights, many of them. Every element would take long in JavaScript; these are near all edges.
+const largeShapes: [rows: number, n: number, k: number][] = [
+  [17, 33, 64],
+  [31, 64, 1024],
+  [33, 96, 96],
+  [49, 70, 2050],
+  [20, 40, 16_416],
+  [17, 2100, 1090],
+  [529, 100, 130],
+  [600, 40, 96],
+];
+
+describe.each([
+  ['float32', 'float32'],
+  ['bfloat16', 'bfloat16'],
+  ['bfloat16', 'int8'],
+  ['bfloat16', 'float8'],
+  ['float32', 'bfloat16'],
+] as const)('linear of much %s x, %s weight', (xType, weightType) => {
+  it.each(largeShapes)('[%i rows, %i outputs, %i inputs]', (rows, n, k) => {
+    const x = randomValues(rows * k, 1 + rows, xType);
+    const scales = randomValues(n, 4 + n, 'float32').map((value) =>
+      Math.fround(Math.abs(value) / 64 + 0.001),
+    );
+    let stands: (row: number, i: number) => number;
+    let weight: Tensor;
+    if (weightType === 'int8' || weightType === 'float8') {
+      const codes = Uint8Array.from(randomValues(n * k, 2 + n, 'float32'), (value) => {
+        const code = Math.floor((value + 1) * 128);
+        return weightType === 'float8' && (code & 0x7f) === 0x7f ? 0 : code;
+      });
+      weight = quantizedMatrix(
+        weightType,
+        n,
+        k,
+        weightType === 'int8' ? new Int8Array(codes.buffer) : codes,
+        scales,
+      );
+      const value = weightType === 'int8' ? (code: number) => (code << 24) >> 24 : e4m3;
+      stands = (row, i) => value(codes[row * k + i]!) * scales[row]!;
+    } else {
+      const values = randomValues(n * k, 2 + n, weightType);
+      weight = tensor(weightType, [n, k], values);
+      stands = (row, i) => values[row * k + i]!;
+    }
+    const bias = randomValues(n, 3, 'float32');
+    ops.setThreads(1); // which then has all the weights
+    const result = ops.readFloat32(
+      ops.linear(tensor(xType, [rows, k], x), weight, tensor('float32', [n], bias), 'float32'),
+    );
+    ops.setThreads(2);
+    const edges = (count: number): number[] =>
+      [
+        ...new Set([
+          0,
+          15,
+          16,
+          17,
+          31,
+          32,
+          63,
+          64,
+          255,
+          263,
+          264,
+          271,
+          272,
+          527,
+          528,
+          2047,
+          2048,
+          count - 17,
+          count - 2,
+          count - 1,
+        ]),
+      ].filter((index) => index >= 0 && index < count);
+    const indices = edges(rows).flatMap((t) => edges(n).map((column) => [t, column] as const));
+    const expected = indices.map(([t, column]) => {
+      let sum = bias[column]!;
+      for (let i = 0; i < k; i++) sum += x[t * k + i]! * stands(column, i);
+      return sum;
+    });
+    const got = Float32Array.from(indices, ([t, column]) => result[t * n + column]!);
+    const rounded = weightType === 'float8' && roundsRows(xType, rows, n, k);
+    if (!rounded) expectClose(got, expected, 'float32', 2e-6 * Math.sqrt(k) + 1e-6);
+  });
+});
+
+describe('linear with an int8 weight', () => {
+  const [n, k] = [40, 192];
+  const whole = Int8Array.from({ length: n * k }, (_, i) => ((i * 37) % 255) - 127);
+  const scales = Array.from({ length: n }, (_, i) => (i + 1) / 512);
+
+  it.each([1, 5, 16, 17, 40, 70])(
+    'takes rows of zeros, of one outlier, and next to nothing, of %i',
+    (rows) => {
+      const weight = quantizedMatrix('int8', n, k, whole, scales);
+      const x = randomValues(rows * k, 9, 'bfloat16');
+      x.fill(0, (rows - 1) * k); // the last row
+      if (rows > 1) x[3] = 2 ** 12; // beside which all else of the first row is small
+      if (rows > 2) for (let i = k; i < 2 * k; i++) x[i] = 2 ** -120;
+      const result = ops.readFloat32(ops.linear(tensor('bfloat16', [rows, k], x), weight, null, 'float32'));
+      const stands = Array.from(whole, (value, index) => value * scales[Math.floor(index / k)]!);
+      for (const [i, want] of product(x, stands, null, rows, n, k).entries()) {
+        const row = Math.floor(i / n);
+        const largest = Math.max(...x.slice(row * k, (row + 1) * k).map(Math.abs));
+        // float32 sums of values up to `largest`, whatever cancels out in them.
+        const most = 2 ** -22 * largest * k * 127 * scales[i % n]!;
+        expect(Math.abs(result[i]! - want), `element ${i}`).toBeLessThanOrEqual(most);
+      }
+      for (const value of result.slice((rows - 1) * n)) expect(value).toBe(0);
+    },
+  );
+
+  it.each([1, 5, 16, 17, 40, 70])(
+    'gives no number for a row with NaN or Infinity, and leaves the others alone, of %i',
+    (rows) => {
+      const weight = quantizedMatrix('int8', n, k, whole, scales);
+      const plain = randomValues(rows * k, 9, 'bfloat16');
+      const product = (x: number[]): Float32Array =>
+        ops.readFloat32(ops.linear(tensor('bfloat16', [rows, k], x), weight, null, 'float32'));
+      const expected = product(plain);
+      for (const bad of [NaN, Infinity, -Infinity]) {
+        const x = [...plain];
+        x[(rows - 1) * k + 7] = bad;
+        const result = product(x);
         expect(result.slice(0, (rows - 1) * n)).toEqual(expected.slice(0, (rows - 1) * n));
         for (const value of result.slice((rows - 1) * n)) expect(Number.isFinite(value)).toBe(false);
       }

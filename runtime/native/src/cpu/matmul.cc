@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cpu.h"
+#include "digit_products.h"
 #include "pair_products.h"
 #include "parallel.h"
 #include "quantized_rows.h"
@@ -86,7 +87,10 @@ void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, cons
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
   if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() >= kFewestTileRows) {
     Scratch scratch(arena);
-    return TileProducts(x, weight, bias == nullptr ? nullptr : AsFloat32(*bias, scratch), out, arena);
+    const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
+    const bool digits =
+        weight.dtype == DType::kInt8 && x.rows() <= kMostDigitRows && x.cols() <= kMostDigitDepth;
+    return (digits ? DigitProducts : TileProducts)(x, weight, wide_bias, out, arena);
   }
   const bool pairs = bfloat16 && weight.dtype != DType::kFloat8 && HasPairRows();
   if (pairs && x.rows() <= kMostPairRows) return Pairs(x, weight, bias, out, arena);

@@ -14,6 +14,7 @@
 #include "row_math.h"
 #include "row_products.h"
 #include "softmax_tile.h"
+#include "tile_decode.h"
 
 namespace internvl {
 namespace {
@@ -203,9 +204,25 @@ void AttendRowInPairs(const Pages& pages, const Piece& piece, int64_t query, flo
   Narrow(tile.output, pages.out.row<BFloat16>(row) + piece.kv_head * group * dim, group * dim);
 }
 
+/// The same by tiles.
+void AttendRowInTiles(const Pages& pages, const Piece& piece, int64_t query, float* memory) {
+  const int64_t dim = pages.dim, group = pages.group(), column = piece.kv_head * dim;
+  const int64_t row = pages.query_start[piece.sequence] + query;
+  const PagedRows rows{.keys = pages.k_cache.as<BFloat16>() + column,
+                       .values = pages.v_cache.as<BFloat16>() + column,
+                       .stride = pages.k_cache.cols(),
+                       .blocks = pages.block_tables.data() + piece.sequence * pages.max_blocks,
+                       .block_size = pages.block_size};
+  const int64_t length = pages.context_lengths[piece.sequence] - pages.queries(piece.sequence) + query + 1;
+  const float* const attention = TileDecode(pages.qkv.row<BFloat16>(row) + piece.kv_head * group * dim, group,
+                                            dim, rows, length, pages.scale, memory);
+  Narrow(attention, pages.out.row<BFloat16>(row) + piece.kv_head * group * dim, group * dim);
+}
+
 int64_t RowFloats(const Pages& pages) {
-  return pages.group() * std::max(pages.dim, kDecodeKeys / 2) +
-         SoftmaxTile::Floats(pages.group(), kDecodeKeys, pages.dim);
+  return std::max(pages.group() * std::max(pages.dim, kDecodeKeys / 2) +
+                      SoftmaxTile::Floats(pages.group(), kDecodeKeys, pages.dim),
+                  TileDecodeFloats(pages.dim));
 }
 
 std::vector<Piece> Cut(const Pages& pages) {
@@ -245,6 +262,7 @@ void CpuBackend::PagedAttention(const Tensor& qkv, const PagedCache& cache, cons
   float* memory = scratch.Get<float>(MaxThreads() * per_thread);
   const bool in_pairs = pages.qkv.dtype == DType::kBFloat16 && HasPairRows() && pages.dim % kMixWidth == 0 &&
                         pages.dim % kPairLength == 0;
+  const bool in_tiles = in_pairs && HasTileDecode(pages.group(), pages.dim, pages.block_size);
   WithElement(pages.qkv.dtype, [&]<typename T>(T*) {
     ParallelForUneven(static_cast<int64_t>(pieces.size()), work, [&](int64_t index, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(index)];
@@ -253,7 +271,9 @@ void CpuBackend::PagedAttention(const Tensor& qkv, const PagedCache& cache, cons
         return in_pairs ? AttendTileInPairs(pages, piece, mine) : AttendTile<T>(pages, piece, mine);
       }
       for (int64_t i = 0; i < piece.count; ++i) {
-        if (in_pairs) {
+        if (in_tiles) {
+          AttendRowInTiles(pages, piece, piece.first + i, mine);
+        } else if (in_pairs) {
           AttendRowInPairs(pages, piece, piece.first + i, mine);
         } else {
           AttendRow<T>(pages, piece, piece.first + i, mine);

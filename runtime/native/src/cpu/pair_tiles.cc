@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu.h"
 #include "pair_target.h"
+#include "tiles.h"
 #include "transpose.h"
 
 namespace internvl {
@@ -95,8 +97,10 @@ PAIR_TARGET void PairsOfRows(const BFloat16* rows, int64_t stride, int64_t count
   }
 }
 
-void PairTile(const BFloat16* x, int64_t rows, int64_t x_stride, int64_t k, const BFloat16* pairs,
-              int64_t columns, float* out, int64_t out_stride, bool add) {
+namespace {
+
+void PairTileByVectors(const BFloat16* x, int64_t rows, int64_t x_stride, int64_t k, const BFloat16* pairs,
+                       int64_t columns, float* out, int64_t out_stride, bool add) {
   constexpr int64_t kStrip = kMostVectors * kPairColumns;
   const int64_t blocks = (rows + kMostRows - 1) / kMostRows;
   for (int64_t j = 0; j < columns; j += kStrip) {
@@ -108,6 +112,82 @@ void PairTile(const BFloat16* x, int64_t rows, int64_t x_stride, int64_t k, cons
                               out + first * out_stride + j, out_stride, add);
     }
   }
+}
+
+/// kSquares times 16 rows by 32 columns; k is a multiple of kPairLength. The tiles may have fewer rows.
+template <int kSquares>
+TILE_TARGET void TileBlock(const BFloat16* x, int64_t x_stride, int64_t k, const BFloat16* pairs,
+                           int64_t columns, float* out, int64_t out_stride, bool add) {
+  const int64_t x_bytes = 2 * x_stride, pair_bytes = 4 * columns, out_bytes = 4 * out_stride;
+  float* const below = out + 16 * out_stride;
+  if (add) {
+    _tile_loadd(0, out, out_bytes);
+    _tile_loadd(1, out + 16, out_bytes);
+    if constexpr (kSquares == 2) {
+      _tile_loadd(2, below, out_bytes);
+      _tile_loadd(3, below + 16, out_bytes);
+    }
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (kSquares == 2) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+  }
+  for (int64_t i = 0; i < k; i += kPairLength) {
+    _tile_loadd(4, x + i, x_bytes);
+    _tile_loadd(6, pairs + i * columns, pair_bytes);
+    _tile_loadd(7, pairs + i * columns + 32, pair_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kSquares == 2) {
+      _tile_loadd(5, x + 16 * x_stride + i, x_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, out, out_bytes);
+  _tile_stored(1, out + 16, out_bytes);
+  if constexpr (kSquares == 2) {
+    _tile_stored(2, below, out_bytes);
+    _tile_stored(3, below + 16, out_bytes);
+  }
+}
+
+TILE_TARGET void PairTileByTiles(const BFloat16* x, int64_t rows, int64_t x_stride, int64_t k,
+                                 const BFloat16* pairs, int64_t columns, float* out, int64_t out_stride,
+                                 bool add) {
+  TileFence();
+  const int64_t whole = rows / 16 * 16;
+  if (whole > 0) {
+    const TileUse tiles;
+    for (int64_t j = 0; j < columns; j += 32) {
+      int64_t r = 0;
+      for (; r + 32 <= whole; r += 32) {
+        TileBlock<2>(x + r * x_stride, x_stride, k, pairs + 2 * j, columns, out + r * out_stride + j,
+                     out_stride, add);
+      }
+      if (r < whole) {
+        TileBlock<1>(x + r * x_stride, x_stride, k, pairs + 2 * j, columns, out + r * out_stride + j,
+                     out_stride, add);
+      }
+    }
+  }
+  if (whole == rows) return;
+  const TileUse tiles(static_cast<int>(rows - whole));
+  for (int64_t j = 0; j < columns; j += 32) {
+    TileBlock<1>(x + whole * x_stride, x_stride, k, pairs + 2 * j, columns, out + whole * out_stride + j,
+                 out_stride, add);
+  }
+}
+
+}  // namespace
+
+void PairTile(const BFloat16* x, int64_t rows, int64_t x_stride, int64_t k, const BFloat16* pairs,
+              int64_t columns, float* out, int64_t out_stride, bool add) {
+  const bool tiles = HasTiles() && k % kPairLength == 0 && columns % 32 == 0;
+  (tiles ? PairTileByTiles : PairTileByVectors)(x, rows, x_stride, k, pairs, columns, out, out_stride, add);
 }
 
 #else

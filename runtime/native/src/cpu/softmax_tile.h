@@ -49,13 +49,13 @@ struct SoftmaxTile {
   }
 
   /// The same in bfloat16 pairs: weights are rounded to bfloat16 before they meet the values, as the
-  /// published model's attention does. keys is at most what the tile was made for, a multiple of
-  /// kPairColumns; dim is a multiple of kPairLength.
+  /// published model's attention does. keys is at most what the tile was made for, which is a multiple of
+  /// kPairLength, as is dim.
   template <typename Visible>
   void AddPairs(const PairedFactors& factors, const BFloat16* q, int64_t q_stride, int64_t queries,
                 const BFloat16* k, const BFloat16* v, int64_t kv_stride, int64_t keys, int64_t dim,
                 float scale, Visible&& visible) {
-    const int64_t columns = (keys + kPairColumns - 1) / kPairColumns * kPairColumns;
+    const int64_t columns = (keys + kPairLength - 1) / kPairLength * kPairLength;
     PairsOfColumns(k, kv_stride, keys, dim, factors.keys, columns);
     PairsOfRows(v, kv_stride, keys, dim, factors.values, columns);
     PairTile(q, queries, q_stride, dim, factors.keys, columns, scores, columns, false);

@@ -9,20 +9,20 @@
 #include "pair_tiles.h"
 #include "parallel.h"
 #include "quantized_rows.h"
+#include "tile_finish.h"
 #include "tiles.h"
-#include "transpose.h"
 
 namespace internvl {
 
 #if defined(__x86_64__)
 namespace {
 
-constexpr int64_t kStrip = 16;  // rows of x in a tile
 constexpr int64_t kDepth = 32;  // elements of K in a tile
-constexpr int64_t kPanel = 32;  // weight rows done together: two tiles
 /// Rows of x that the weight meets at a time, and their elements that a core keeps in its second cache.
 constexpr int64_t kMostStrips = 33;
 constexpr int64_t kNear = 512 << 10;
+/// From here on the panel to come is called into the cache while one is multiplied.
+constexpr int64_t kManyStrips = 8;
 /// Elements of a weight row that are copied, or widened, at a time.
 constexpr int64_t kMostCopied = 1024;
 /// Weight rows whose unfinished sums a thread keeps.
@@ -30,11 +30,17 @@ constexpr int64_t kMostPanels = 64;
 
 constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
+/// What a block calls into the second cache while it multiplies: `count` of the rows of the panel to come.
+struct Ahead {
+  const BFloat16* from = nullptr;
+  int64_t stride = 0, count = 0;
+};
+
 /// sums [kPanel][16 kStrips] = or += kPanel weight rows times kStrips strips of x in pairs. depth is a multiple
 /// of kDepth.
 template <int kStrips>
 TILE_TARGET void Block(const BFloat16* w, int64_t w_stride, const BFloat16* pairs, int64_t strip_stride,
-                       int64_t depth, float* sums, bool add) {
+                       int64_t depth, float* sums, bool add, const Ahead& ahead) {
   constexpr int64_t kRowBytes = kStrips * 64;
   const int64_t w_bytes = w_stride * static_cast<int64_t>(sizeof(BFloat16));
   if (add) {
@@ -53,6 +59,9 @@ TILE_TARGET void Block(const BFloat16* w, int64_t w_stride, const BFloat16* pair
     }
   }
   for (int64_t i = 0; i < depth; i += kDepth) {
+    for (int64_t r = 0; r < ahead.count; ++r) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead.from + r * ahead.stride + i), _MM_HINT_T1);
+    }
     _tile_loadd(4, w + i, w_bytes);
     _tile_loadd(6, pairs + i * kStrip, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -69,59 +78,6 @@ TILE_TARGET void Block(const BFloat16* w, int64_t w_stride, const BFloat16* pair
   if constexpr (kStrips == 2) {
     _tile_stored(2, sums + kStrip, kRowBytes);
     _tile_stored(3, sums + kStrip * kStrips * kStrip + kStrip, kRowBytes);
-  }
-}
-
-/// Where a panel's products end: up to kPanel columns of out from `column` on.
-struct Columns {
-  const float* scales;  // null: none
-  const float* bias;    // null: none
-  int64_t column, count;
-};
-
-template <typename T>
-TILE_INLINE void Store(__m512 first, __m512 second, const Columns& columns, T* to) {
-  const auto mask = static_cast<__mmask32>((uint64_t{1} << columns.count) - 1);
-  if constexpr (std::is_same_v<T, float>) {
-    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), first);
-    _mm512_mask_storeu_ps(to + 16, static_cast<__mmask16>(mask >> 16), second);
-  } else {
-    _mm512_mask_storeu_epi16(to, mask, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-  }
-}
-
-/// Turns one strip of sums [kPanel][.] (sum_stride between weight rows) into `rows` rows of out.
-template <typename T>
-TILE_TARGET void FinishStrip(const float* sums, int64_t sum_stride, const Columns& columns, int64_t rows,
-                             T* out, int64_t out_stride) {
-  __m512i products[2][16];
-  for (int half = 0; half < 2; ++half) {
-    __m512i by_weight[16];
-    for (int n = 0; n < 16; ++n)
-      by_weight[n] = _mm512_loadu_si512(sums + (half * kStrip + n) * sum_stride);
-    Transpose(by_weight, products[half]);
-  }
-  const auto mask = static_cast<__mmask32>((uint64_t{1} << columns.count) - 1);
-  const auto low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
-  const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-  __m512 scale[2] = {one, one}, bias[2] = {zero, zero};
-  if (columns.scales != nullptr) {
-    scale[0] = _mm512_maskz_loadu_ps(low, columns.scales + columns.column);
-    scale[1] = _mm512_maskz_loadu_ps(high, columns.scales + columns.column + 16);
-  }
-  if (columns.bias != nullptr) {
-    bias[0] = _mm512_maskz_loadu_ps(low, columns.bias + columns.column);
-    bias[1] = _mm512_maskz_loadu_ps(high, columns.bias + columns.column + 16);
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    __m512 value[2];
-    for (int half = 0; half < 2; ++half) {
-      value[half] = _mm512_castsi512_ps(products[half][r]);
-      // Not fused: a scaled sum is rounded before the bias meets it, as elsewhere.
-      if (columns.scales != nullptr) value[half] = _mm512_mul_ps(value[half], scale[half]);
-      if (columns.bias != nullptr) value[half] = _mm512_add_ps(value[half], bias[half]);
-    }
-    Store(value[0], value[1], columns, out + r * out_stride + columns.column);
   }
 }
 
@@ -181,10 +137,24 @@ TILE_TARGET void Panels(const Chunk<W>& chunk, const float* scales, const float*
         float* const sums =
             chunk.in_parts() ? unfinished + ((p - begin) * chunk.strips + s) * kPanel * kStrip : now;
         const BFloat16* const pairs = chunk.pairs + s * kStrip * chunk.depth + start * kStrip;
+        Ahead ahead;
+        if constexpr (std::is_same_v<W, BFloat16>) {
+          if (chunk.strips >= kManyStrips && p + 1 < end) {
+            const int64_t row = kPanel * s / chunk.strips;
+            ahead = {.from = at + (kPanel + row) * chunk.k,
+                     .stride = chunk.k,
+                     .count = kPanel * (s + wide) / chunk.strips - row};
+          }
+        }
+        if (last) {
+          for (int64_t r = 0; r < std::min(wide * kStrip, chunk.rows - s * kStrip); ++r) {
+            __builtin_prefetch(out.row<T>(chunk.first + s * kStrip + r) + columns.column, 1, 3);
+          }
+        }
         if (wide == 2) {
-          Block<2>(w, stride, pairs, kStrip * chunk.depth, depth, sums, start > 0);
+          Block<2>(w, stride, pairs, kStrip * chunk.depth, depth, sums, start > 0, ahead);
         } else {
-          Block<1>(w, stride, pairs, kStrip * chunk.depth, depth, sums, start > 0);
+          Block<1>(w, stride, pairs, kStrip * chunk.depth, depth, sums, start > 0, ahead);
         }
         if (!last) continue;
         for (int64_t half = 0; half < wide; ++half) {
