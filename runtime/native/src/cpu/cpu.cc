@@ -35,8 +35,8 @@ bool HasBFloat16Matmul() {
 
 bool HasTiles() {
 #if defined(__x86_64__) && defined(__linux__)
-  // The instruction set is one of those that oneDNN may use only where the operating system agreed. It is asked
-  // once more, for the whole process, by whoever multiplies first.
+  // The instruction set is one of those that oneDNN may use only where the operating system agreed. It is
+  // asked once more, for the whole process, by whoever multiplies first.
   static const bool has = [] {
     constexpr long kAskForPermission = 0x1023, kTileData = 18;
     return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx &&

@@ -11,8 +11,8 @@ void LimitIsa(const char* isa);
 
 /// Whether oneDNN multiplies bfloat16 matrices with instructions of this CPU.
 bool HasBFloat16Matmul();
-/// Whether the processor multiplies them in tiles (AMX), the operating system lets this process do so, and the
-/// instruction set asked for includes it.
+/// Whether the processor multiplies them in tiles (AMX), the operating system lets this process do so, and
+/// the instruction set asked for includes it.
 bool HasTiles();
 
 /// As the operating system names it.

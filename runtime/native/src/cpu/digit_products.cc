@@ -1,6 +1,6 @@
-// An int8 weight is multiplied as it lies: tiles multiply bytes, and reading is all that a product of few rows
-// takes. A row of x becomes whole numbers for that, of 23 bits at its own power of two, hence as exact as float32
-// sums of it; each is three digits of a byte, with a product for each, put together at the end.
+// An int8 weight is multiplied as it lies: tiles multiply bytes, and reading is all that a product of few
+// rows takes. A row of x becomes whole numbers for that, of 23 bits at its own power of two, hence as exact
+// as float32 sums of it; each is three digits of a byte, with a product for each, put together at the end.
 #include "digit_products.h"
 
 #include <algorithm>
@@ -15,14 +15,14 @@ namespace internvl {
 namespace {
 
 constexpr int kDigits = 3;
-constexpr int64_t kDepth = 64;            // elements of K in a tile
+constexpr int64_t kDepth = 64;  // elements of K in a tile
 /// Bits of the whole numbers beside the sign: with one more, a first digit could be 128.
 constexpr int kBits = 22;
 
 constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-/// The power of two that the numbers of a row are multiplied with to be below 2^kBits, and the one that undoes
-/// it: NaN for a row that holds no number.
+/// The power of two that the numbers of a row are multiplied with to be below 2^kBits, and the one that
+/// undoes it: NaN for a row that holds no number.
 struct RowScale {
   float to = 0.0f, from = 0.0f;
 };
@@ -43,7 +43,8 @@ RowScale ScaleOf(const BFloat16* x, int64_t k) {
   return {.to = power(shift), .from = power(-shift)};
 }
 
-/// kDepth elements of up to kStrip rows as a tile of each digit, `apart` bytes from one digit's to the next's.
+/// kDepth elements of up to kStrip rows as a tile of each digit, `apart` bytes from one digit's to the
+/// next's.
 TILE_TARGET void TilesOfDigits(const BFloat16* x, int64_t stride, int64_t rows, int64_t length,
                                const RowScale* scales, int8_t* to, int64_t apart) {
   __m512i digits[kDigits][16];
@@ -157,7 +158,8 @@ TILE_TARGET void Panel(const Factors& factors, int64_t panel, int8_t* copy, cons
 
 }  // namespace
 
-void DigitProducts(const Tensor& x, const Tensor& weight, const float* bias, const Tensor& out, Arena& arena) {
+void DigitProducts(const Tensor& x, const Tensor& weight, const float* bias, const Tensor& out,
+                   Arena& arena) {
   const int64_t rows = x.rows(), k = x.cols(), n = weight.rows();
   const int64_t depth = RoundUp(k, kDepth), strips = (rows + kStrip - 1) / kStrip;
   const int64_t panels = (n + kPanel - 1) / kPanel;

@@ -40,16 +40,10 @@ void CpuBackend::Gelu(const Tensor& x) {
 
 void CpuBackend::SiluMul(const Tensor& gate_up, const Tensor& out) {
   const int64_t width = gate_up.cols() / 2;
-  Scratch scratch(arena());
-  float* buffers = scratch.Get<float>(MaxThreads() * 2 * width);
   WithElement(gate_up.dtype, [&]<typename T>(T*) {
-    ParallelFor(gate_up.rows(), gate_up.elements(), [&](int64_t r, int thread) {
-      float* gate = buffers + thread * 2 * width;
-      Widen(gate_up.row<T>(r), gate, 2 * width);
-      SiluRow(gate, width);
-      RoundRow<T>(gate, width);
-      MulRow(gate + width, gate, width);
-      Narrow(gate, out.row<T>(r), width);
+    ParallelFor(gate_up.rows(), gate_up.elements(), [&](int64_t r, int) {
+      const T* const gate = gate_up.row<T>(r);
+      SiluMulRow(gate, gate + width, out.row<T>(r), width);
     });
   });
 }

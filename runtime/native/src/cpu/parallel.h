@@ -26,8 +26,8 @@ void ParallelForUneven(int64_t count, int64_t work, F&& f) {
   for (int64_t i = 0; i < count; ++i) f(i, omp_get_thread_num());
 }
 
-/// Calls f(thread, threads) on every thread at once, on one when `work` does not repay waking the others. f must
-/// not throw.
+/// Calls f(thread, threads) on every thread at once, on one when `work` does not repay waking the others. f
+/// must not throw.
 template <typename F>
 void ParallelRegion(int64_t work, F&& f) {
   constexpr int64_t kWorthwhile = 1 << 15;

@@ -10,15 +10,6 @@
 namespace internvl {
 namespace {
 
-template <typename T>
-void RotateHead(T* head, const float* cos, const float* sin, int64_t half) {
-  for (int64_t i = 0; i < half; ++i) {
-    const float low = ToFloat(head[i]), high = ToFloat(head[i + half]);
-    head[i] = FromFloat<T>(Rounded<T>(low * cos[i]) + Rounded<T>(-high * sin[i]));
-    head[i + half] = FromFloat<T>(Rounded<T>(high * cos[i]) + Rounded<T>(low * sin[i]));
-  }
-}
-
 /// A row [dim] as e4m3 and its scale.
 template <typename T>
 void StoreFloat8Row(const T* from, const Tensor& cache, int64_t row) {
@@ -61,7 +52,8 @@ void CpuBackend::RopeAndStoreKv(const Tensor& qkv, const Tensor& positions, cons
       RoundRow<T>(angles, dim);
       T* row = qkv.row<T>(r);
       for (int64_t h = 0; h < heads.heads + heads.kv_heads; ++h) {
-        RotateHead(row + h * dim, angles, angles + dim / 2, dim / 2);
+        T* const head = row + h * dim;
+        RotateRows(head, head + dim / 2, angles, angles + dim / 2, dim / 2);
       }
       Store(row + heads.heads * dim, cache, slots.as<int32_t>()[r], heads);
     });

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 // foreach_target compiles what follows it once per instruction set: the order of these includes matters.
 // clang-format off
@@ -37,30 +38,44 @@ void WidenBf16(const BFloat16* from, float* to, int64_t n) {
   for (; i < n; ++i) to[i] = ToFloat(from[i]);
 }
 
-void NarrowBf16(const float* from, BFloat16* to, int64_t n) {
-  const D d;
+HWY_INLINE V RoundedBf16(D d, V v) {
+  return hn::BitCast(d, hn::And(RoundedBits(d, v), hn::Set(hn::Repartition<uint32_t, D>(), 0xffff0000u)));
+}
+
+template <typename T>
+HWY_INLINE V RoundedTo(D d, V v) {
+  if constexpr (std::is_same_v<T, float>) {
+    return v;
+  } else {
+    return RoundedBf16(d, v);
+  }
+}
+
+HWY_INLINE void StoreAt(V v, D d, float* to) { hn::StoreU(v, d, to); }
+HWY_INLINE void StoreAt(V v, D d, BFloat16* to) {
   const hn::Rebind<uint16_t, D> du16;
   const hn::RebindToSigned<decltype(du16)> di16;
   const hn::RebindToSigned<hn::Repartition<uint32_t, D>> di32;
+  // An arithmetic shift keeps the value inside int16, so that the saturating demotion takes the upper half as
+  // it is.
+  const auto upper = hn::ShiftRight<16>(hn::BitCast(di32, RoundedBits(d, v)));
+  hn::StoreU(hn::BitCast(du16, hn::DemoteTo(di16, upper)), du16, reinterpret_cast<uint16_t*>(to));
+}
+
+void NarrowBf16(const float* from, BFloat16* to, int64_t n) {
+  const D d;
   const int64_t lanes = hn::Lanes(d);
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    // An arithmetic shift keeps the value inside int16, so that the saturating demotion takes the upper half
-    // as it is.
-    const auto upper = hn::ShiftRight<16>(hn::BitCast(di32, RoundedBits(d, hn::LoadU(d, from + i))));
-    hn::StoreU(hn::BitCast(du16, hn::DemoteTo(di16, upper)), du16, reinterpret_cast<uint16_t*>(to + i));
-  }
+  for (; i + lanes <= n; i += lanes) StoreAt(hn::LoadU(d, from + i), d, to + i);
   for (; i < n; ++i) to[i] = ToBFloat16(from[i]);
 }
 
 void RoundBf16(float* row, int64_t n) {
   const D d;
-  const hn::Repartition<uint32_t, D> du;
   const int64_t lanes = hn::Lanes(d);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const auto bits = hn::And(RoundedBits(d, hn::LoadU(d, row + i)), hn::Set(du, 0xffff0000u));
-    hn::StoreU(hn::BitCast(d, bits), d, row + i);
+    hn::StoreU(RoundedBf16(d, hn::LoadU(d, row + i)), d, row + i);
   }
   for (; i < n; ++i) row[i] = Rounded<BFloat16>(row[i]);
 }
@@ -178,12 +193,59 @@ void GeluF32(float* x, int64_t n) {
              [=](V v) HWY_ATTR { return hn::Mul(hn::Mul(v, half), hn::Add(one, Erf(d, hn::Mul(v, root)))); });
 }
 
-void SiluF32(float* x, int64_t n) {
+// Of two rows of the same length, in place: a pair rotates by the angle of its cosine and sine. Products are
+// rounded to T before they meet, as what they become is.
+template <typename T>
+HWY_INLINE void RotateOf(T* low, T* high, const float* cos, const float* sin, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d);
+  const auto round = [=](V v) HWY_ATTR { return RoundedTo<T>(d, v); };
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const V a = LoadAt(d, low + i), b = LoadAt(d, high + i), c = hn::LoadU(d, cos + i),
+            s = hn::LoadU(d, sin + i);
+    StoreAt(hn::Sub(round(hn::Mul(a, c)), round(hn::Mul(b, s))), d, low + i);
+    StoreAt(hn::Add(round(hn::Mul(b, c)), round(hn::Mul(a, s))), d, high + i);
+  }
+  for (; i < n; ++i) {
+    const float a = ToFloat(low[i]), b = ToFloat(high[i]);
+    low[i] = FromFloat<T>(Rounded<T>(a * cos[i]) - Rounded<T>(b * sin[i]));
+    high[i] = FromFloat<T>(Rounded<T>(b * cos[i]) + Rounded<T>(a * sin[i]));
+  }
+}
+
+void RotateF32(float* low, float* high, const float* cos, const float* sin, int64_t n) {
+  RotateOf(low, high, cos, sin, n);
+}
+void RotateBf16(BFloat16* low, BFloat16* high, const float* cos, const float* sin, int64_t n) {
+  RotateOf(low, high, cos, sin, n);
+}
+
+// out = round(gate / (1 + exp(-gate))) * up, in one pass.
+template <typename T>
+HWY_INLINE void SiluMulOf(const T* gate, const T* up, T* out, int64_t n) {
   const D d;
   // Beyond 88 the divisor is near float32's largest value already, and Exp is not defined far above it.
   const V one = hn::Set(d, 1.0f), limit = hn::Set(d, 88.0f);
-  MapInPlace(x, n,
-             [=](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(v), limit)))); });
+  const auto of = [=](V g, V u) HWY_ATTR {
+    const V silu = hn::Div(g, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(g), limit))));
+    return hn::Mul(RoundedTo<T>(d, silu), u);
+  };
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) StoreAt(of(LoadAt(d, gate + i), LoadAt(d, up + i)), d, out + i);
+  if (i == n) return;
+  T tail[3][hn::MaxLanes(D())] = {};
+  const auto bytes = static_cast<size_t>(n - i) * sizeof(T);
+  std::memcpy(tail[0], gate + i, bytes);
+  std::memcpy(tail[1], up + i, bytes);
+  StoreAt(of(LoadAt(d, tail[0]), LoadAt(d, tail[1])), d, tail[2]);
+  std::memcpy(out + i, tail[2], bytes);
+}
+
+void SiluMulF32(const float* gate, const float* up, float* out, int64_t n) { SiluMulOf(gate, up, out, n); }
+void SiluMulBf16(const BFloat16* gate, const BFloat16* up, BFloat16* out, int64_t n) {
+  SiluMulOf(gate, up, out, n);
 }
 
 int64_t Target() { return HWY_TARGET; }
@@ -206,7 +268,10 @@ HWY_EXPORT(MulF32);
 HWY_EXPORT(AddF32);
 HWY_EXPORT(ExpF32);
 HWY_EXPORT(GeluF32);
-HWY_EXPORT(SiluF32);
+HWY_EXPORT(SiluMulF32);
+HWY_EXPORT(SiluMulBf16);
+HWY_EXPORT(RotateF32);
+HWY_EXPORT(RotateBf16);
 HWY_EXPORT(Target);
 
 void Widen(const float* from, float* to, int64_t n) {
@@ -233,7 +298,18 @@ void MulRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(MulF32)(
 void AddRow(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(AddF32)(x, y, n); }
 float ExpRow(float* x, float shift, int64_t n) { return HWY_DYNAMIC_DISPATCH(ExpF32)(x, shift, n); }
 void GeluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(GeluF32)(x, n); }
-void SiluRow(float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(SiluF32)(x, n); }
+void SiluMulRow(const float* gate, const float* up, float* out, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(SiluMulF32)(gate, up, out, n);
+}
+void SiluMulRow(const BFloat16* gate, const BFloat16* up, BFloat16* out, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(SiluMulBf16)(gate, up, out, n);
+}
+void RotateRows(float* low, float* high, const float* cos, const float* sin, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(RotateF32)(low, high, cos, sin, n);
+}
+void RotateRows(BFloat16* low, BFloat16* high, const float* cos, const float* sin, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(RotateBf16)(low, high, cos, sin, n);
+}
 
 const char* RowMathIsa() {
   const int64_t target = HWY_DYNAMIC_DISPATCH(Target)();

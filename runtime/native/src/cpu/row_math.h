@@ -32,8 +32,13 @@ void AddRow(const float* x, float* y, int64_t n);
 float ExpRow(float* x, float shift, int64_t n);
 /// x = x / 2 * (1 + erf(x / sqrt(2)))
 void GeluRow(float* x, int64_t n);
-/// x = x / (1 + exp(-x))
-void SiluRow(float* x, int64_t n);
+/// out = gate / (1 + exp(-gate)), rounded to what it holds, times up
+void SiluMulRow(const float* gate, const float* up, float* out, int64_t n);
+void SiluMulRow(const BFloat16* gate, const BFloat16* up, BFloat16* out, int64_t n);
+/// low, high = low cos - high sin, high cos + low sin, in place; products rounded to what a row holds before
+/// they meet. cos and sin are so rounded.
+void RotateRows(float* low, float* high, const float* cos, const float* sin, int64_t n);
+void RotateRows(BFloat16* low, BFloat16* high, const float* cos, const float* sin, int64_t n);
 
 /// The widest instruction set that row math uses here: "avx512", "avx2" or "scalar".
 const char* RowMathIsa();

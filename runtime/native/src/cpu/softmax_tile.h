@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../tensor.h"
+#include "pair_softmax.h"
 #include "pair_tiles.h"
 #include "row_math.h"
 
@@ -60,11 +61,10 @@ struct SoftmaxTile {
     PairsOfRows(v, kv_stride, keys, dim, factors.values, columns);
     PairTile(q, queries, q_stride, dim, factors.keys, columns, scores, columns, false);
     for (int64_t i = 0; i < queries; ++i) {
-      float* const row = scores + i * columns;
       const int64_t seen = std::clamp<int64_t>(visible(i), 0, keys);
-      AffineRow(scale, 0.0f, row, seen);
-      Absorb(i, columns, seen, dim);
-      Narrow(row, factors.weights + i * columns, columns);
+      const float shrink = PairWeights(scores + i * columns, seen, columns, scale, maximum[i], sum[i],
+                                       factors.weights + i * columns);
+      if (shrink != 1.0f) AffineRow(shrink, 0.0f, output + i * dim, dim);
     }
     PairTile(factors.weights, queries, columns, columns, factors.values, dim, output, dim, true);
   }

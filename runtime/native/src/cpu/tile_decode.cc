@@ -11,6 +11,7 @@
 #include "row_math.h"
 #include "tiles.h"
 #include "transpose.h"
+#include "weight_exp.h"
 
 namespace internvl {
 
@@ -62,7 +63,8 @@ TILE_TARGET void Scores(const PagedRows& rows, int64_t start, int64_t runs, cons
   if constexpr (kDepths > 3) _tile_loadd(7, work.queries + 96 * kHeads, 64);
   for (int64_t run = 0; run < runs; ++run) {
     const int64_t offset = rows.offset(start + run * kRun);
-    if (run + kAhead < runs) Foresee<kDepths>(rows.keys + rows.offset(start + (run + kAhead) * kRun), rows.stride);
+    if (run + kAhead < runs)
+      Foresee<kDepths>(rows.keys + rows.offset(start + (run + kAhead) * kRun), rows.stride);
     Foresee<kDepths>(rows.values + offset, rows.stride);
     const BFloat16* const keys = rows.keys + offset;
     _tile_zero(0);
@@ -87,20 +89,6 @@ TILE_TARGET void Scores(const PagedRows& rows, int64_t start, int64_t runs, cons
 using ScoresFunction = void (*)(const PagedRows&, int64_t, int64_t, const Work&);
 constexpr ScoresFunction kScores[4] = {Scores<1>, Scores<2>, Scores<3>, Scores<4>};
 
-/// exp(x) for x <= 0, -infinity included: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2], within 2 ulp.
-TILE_INLINE __m512 Exp(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
-  __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), x);
-  rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4f), rest);
-  __m512 sum = _mm512_set1_ps(1.0f / 720);
-  for (const float factor : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(factor));
-  }
-  // Where x is -infinity, so is `whole`, and `rest` no number.
-  const __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-104.0f), _CMP_NLT_UQ);
-  return _mm512_maskz_scalef_ps(some, sum, whole);
-}
-
 /// The weights of 16 keys, of which those from `seen` on are 0, by head; adds them to `sum`.
 TILE_INLINE void WeightsOf(const float* scores, int64_t seen, __m512 scale, __m512 highest, __m512& sum,
                            __m512i (&by_head)[16]) {
@@ -115,8 +103,8 @@ TILE_INLINE void WeightsOf(const float* scores, int64_t seen, __m512 scale, __m5
   Transpose(by_key, by_head);
 }
 
-/// Turns the scores of `keys` keys into weights, zeros up to a multiple of kMixed, and what there is so far to
-/// the new maxima.
+/// Turns the scores of `keys` keys into weights, zeros up to a multiple of kMixed, and what there is so far
+/// to the new maxima.
 TILE_TARGET void Absorb(int64_t keys, int64_t dim, float scale, const Work& work, __m512& maxima,
                         __m512& sums) {
   const __m512 factor = _mm512_set1_ps(scale);
@@ -131,7 +119,8 @@ TILE_TARGET void Absorb(int64_t keys, int64_t dim, float scale, const Work& work
   for (int64_t h = 0; h < kHeads; ++h) {
     const __m512 by = _mm512_set1_ps(shrink[h]);
     float* const row = work.output + h * dim;
-    for (int64_t j = 0; j < dim; j += 16) _mm512_storeu_ps(row + j, _mm512_mul_ps(_mm512_loadu_ps(row + j), by));
+    for (int64_t j = 0; j < dim; j += 16)
+      _mm512_storeu_ps(row + j, _mm512_mul_ps(_mm512_loadu_ps(row + j), by));
   }
   __m512 sum = _mm512_mul_ps(sums, shrunk);
   for (int64_t k = 0; k < keys; k += kMixed) {
@@ -202,7 +191,8 @@ TILE_TARGET const float* TileDecode(const BFloat16* q, int64_t group, int64_t di
     // Whole runs, which blocks are made of: the scores of keys that are not there yet are not looked at.
     kScores[dim / kPairLength - 1](rows, start, runs, work);
     Absorb(keys, dim, scale, work, maxima, sums);
-    // Values that are not there yet are zeros: whatever lies there, their weight of zero must not make it count.
+    // Values that are not there yet are zeros: whatever lies there, their weight of zero must not make it
+    // count.
     for (int64_t run = 0; run < (keys + kMixed - 1) / kMixed * 2; ++run) {
       const int64_t here = std::clamp<int64_t>(keys - run * kRun, 0, kRun);
       const BFloat16* const values = here == 0 ? nullptr : rows.values + rows.offset(start + run * kRun);

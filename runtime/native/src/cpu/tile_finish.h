@@ -34,13 +34,12 @@ TILE_INLINE void Store(__m512 first, __m512 second, const Columns& columns, T* t
 
 /// Turns one strip of sums [kPanel][.] (sum_stride between weight rows) into `rows` rows of out.
 template <typename T>
-TILE_TARGET inline void FinishStrip(const float* sums, int64_t sum_stride, const Columns& columns, int64_t rows,
-                             T* out, int64_t out_stride) {
+TILE_TARGET inline void FinishStrip(const float* sums, int64_t sum_stride, const Columns& columns,
+                                    int64_t rows, T* out, int64_t out_stride) {
   __m512i products[2][16];
   for (int half = 0; half < 2; ++half) {
     __m512i by_weight[16];
-    for (int n = 0; n < 16; ++n)
-      by_weight[n] = _mm512_loadu_si512(sums + (half * kStrip + n) * sum_stride);
+    for (int n = 0; n < 16; ++n) by_weight[n] = _mm512_loadu_si512(sums + (half * kStrip + n) * sum_stride);
     Transpose(by_weight, products[half]);
   }
   const auto mask = static_cast<__mmask32>((uint64_t{1} << columns.count) - 1);

@@ -1,6 +1,6 @@
-// A weight lies row by row, which is the order in which a tile takes its first factor: 16 rows of 32 elements.
-// So the weight is the first factor and its tiles are read from where it is, each once; the rows of x are put
-// in pairs, the order of the second one, and what comes out is the product's transpose.
+// A weight lies row by row, which is the order in which a tile takes its first factor: 16 rows of 32
+// elements. So the weight is the first factor and its tiles are read from where it is, each once; the rows of
+// x are put in pairs, the order of the second one, and what comes out is the product's transpose.
 #include "tile_products.h"
 
 #include <algorithm>
@@ -36,8 +36,8 @@ struct Ahead {
   int64_t stride = 0, count = 0;
 };
 
-/// sums [kPanel][16 kStrips] = or += kPanel weight rows times kStrips strips of x in pairs. depth is a multiple
-/// of kDepth.
+/// sums [kPanel][16 kStrips] = or += kPanel weight rows times kStrips strips of x in pairs. depth is a
+/// multiple of kDepth.
 template <int kStrips>
 TILE_TARGET void Block(const BFloat16* w, int64_t w_stride, const BFloat16* pairs, int64_t strip_stride,
                        int64_t depth, float* sums, bool add, const Ahead& ahead) {
