@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "../tensor.h"
 #include "tiles.h"
@@ -21,48 +20,47 @@ struct Columns {
   int64_t column, count;
 };
 
-template <typename T>
-TILE_INLINE void Store(__m512 first, __m512 second, const Columns& columns, T* to) {
-  const auto mask = static_cast<__mmask32>((uint64_t{1} << columns.count) - 1);
-  if constexpr (std::is_same_v<T, float>) {
-    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), first);
-    _mm512_mask_storeu_ps(to + 16, static_cast<__mmask16>(mask >> 16), second);
-  } else {
-    _mm512_mask_storeu_epi16(to, mask, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-  }
+/// One weight row's sums, scaled and with its bias: each rounded, as elsewhere.
+TILE_INLINE __m512 Finished(const float* sums, const Columns& columns, int64_t n) {
+  __m512 value = _mm512_loadu_ps(sums);
+  if (n >= columns.count) return value;
+  if (columns.scales != nullptr)
+    value = _mm512_mul_ps(value, _mm512_set1_ps(columns.scales[columns.column + n]));
+  if (columns.bias != nullptr) value = _mm512_add_ps(value, _mm512_set1_ps(columns.bias[columns.column + n]));
+  return value;
 }
 
 /// Turns one strip of sums [kPanel][.] (sum_stride between weight rows) into `rows` rows of out.
-template <typename T>
 TILE_TARGET inline void FinishStrip(const float* sums, int64_t sum_stride, const Columns& columns,
-                                    int64_t rows, T* out, int64_t out_stride) {
-  __m512i products[2][16];
-  for (int half = 0; half < 2; ++half) {
-    __m512i by_weight[16];
-    for (int n = 0; n < 16; ++n) by_weight[n] = _mm512_loadu_si512(sums + (half * kStrip + n) * sum_stride);
-    Transpose(by_weight, products[half]);
+                                    int64_t rows, BFloat16* out, int64_t out_stride) {
+  // Rounded first, each weight row beside the next: what is turned are then pairs, half as many.
+  const __m512i beside = _mm512_add_epi32(
+      _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+      _mm512_slli_epi32(_mm512_set_epi32(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16),
+                        16));
+  __m512i pairs[16], by_row[16];
+  for (int64_t n = 0; n < kPanel; n += 2) {
+    const __m512 even = Finished(sums + n * sum_stride, columns, n);
+    const __m512 odd = Finished(sums + (n + 1) * sum_stride, columns, n + 1);
+    pairs[n / 2] = _mm512_permutexvar_epi16(beside, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
   }
+  Transpose(pairs, by_row);
   const auto mask = static_cast<__mmask32>((uint64_t{1} << columns.count) - 1);
-  const auto low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
-  const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-  __m512 scale[2] = {one, one}, bias[2] = {zero, zero};
-  if (columns.scales != nullptr) {
-    scale[0] = _mm512_maskz_loadu_ps(low, columns.scales + columns.column);
-    scale[1] = _mm512_maskz_loadu_ps(high, columns.scales + columns.column + 16);
-  }
-  if (columns.bias != nullptr) {
-    bias[0] = _mm512_maskz_loadu_ps(low, columns.bias + columns.column);
-    bias[1] = _mm512_maskz_loadu_ps(high, columns.bias + columns.column + 16);
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    __m512 value[2];
-    for (int half = 0; half < 2; ++half) {
-      value[half] = _mm512_castsi512_ps(products[half][r]);
-      // Not fused: a scaled sum is rounded before the bias meets it, as elsewhere.
-      if (columns.scales != nullptr) value[half] = _mm512_mul_ps(value[half], scale[half]);
-      if (columns.bias != nullptr) value[half] = _mm512_add_ps(value[half], bias[half]);
+  BFloat16* const to = out + columns.column;
+  for (int64_t r = 0; r < rows; ++r) _mm512_mask_storeu_epi16(to + r * out_stride, mask, by_row[r]);
+}
+
+TILE_TARGET inline void FinishStrip(const float* sums, int64_t sum_stride, const Columns& columns,
+                                    int64_t rows, float* out, int64_t out_stride) {
+  for (int64_t half = 0; half < kPanel; half += 16) {
+    __m512i by_weight[16], by_row[16];
+    for (int64_t n = 0; n < 16; ++n) {
+      by_weight[n] = _mm512_castps_si512(Finished(sums + (half + n) * sum_stride, columns, half + n));
     }
-    Store(value[0], value[1], columns, out + r * out_stride + columns.column);
+    Transpose(by_weight, by_row);
+    const auto mask = static_cast<__mmask16>(((uint64_t{1} << columns.count) - 1) >> half);
+    float* const to = out + columns.column + half;
+    for (int64_t r = 0; r < rows; ++r) _mm512_mask_storeu_epi32(to + r * out_stride, mask, by_row[r]);
   }
 }
 
