@@ -63,8 +63,9 @@ async function serving(namespace: string, name = 'demo', spec: Record<string, un
   await apply(namespace, name, spec);
   await eventually(async () => {
     await reportReady(plane, namespace, name);
-    expect(await condition(namespace, 'Ready', name)).toMatchObject({ status: 'True' });
-  });
+    const { status, reason, message } = await condition(namespace, 'Ready', name);
+    if (status !== 'True') throw new Error(`Ready is ${status} ${reason}: ${message}`);
+  }, 90_000);
 }
 
 /** Requests that this process made to change something, leases and events left out. */
