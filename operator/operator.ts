@@ -116,13 +116,8 @@ export async function runOperator(
   const end = (): void => ending.abort();
   signal.addEventListener('abort', end, { once: true });
   const watching = Promise.all(reflectors.map((reflector) => reflector.run(ending.signal)));
-  void Promise.all(synced).then(() =>
-    logger.info('synced', { deployments: caches.deployments.list().length }),
-  );
 
   const lead = async (leadership: AbortSignal, check: () => void): Promise<void> => {
-    await untilAborted(Promise.all(synced), leadership);
-    if (leadership.aborted) return;
     const writer = client.fenced(check);
     const recorder = new EventRecorder(writer, {
       component: MANAGER,
@@ -163,6 +158,10 @@ export async function runOperator(
   };
 
   try {
+    // Who holds the Lease must be able to act: a process that cannot see its world yet, or never will, leaves it to those that can.
+    await untilAborted(Promise.all(synced), ending.signal);
+    if (ending.signal.aborted) return 'stopped';
+    logger.info('synced', { deployments: caches.deployments.list().length });
     return await elect(config, client, logger, metrics, ending.signal, lead);
   } finally {
     signal.removeEventListener('abort', end);

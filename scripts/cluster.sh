@@ -13,8 +13,7 @@ case ${1:-} in
     case $action in
       up)
         sh scripts/setup-cluster.sh --control-plane-only
-        bash test/cluster/control-plane.sh up
-        "$(bash test/cluster/programs/build.sh --where)/kubectl" --kubeconfig "$directory/admin.kubeconfig" apply --server-side -f crds/ >&2
+        CRDS=crds bash test/cluster/control-plane.sh up
         echo "KUBECONFIG=$directory/admin.kubeconfig"
         ;;
       *) exec bash test/cluster/control-plane.sh "$action" ;;

@@ -179,12 +179,31 @@ describe('leader election', () => {
     expect(a.clock.timers).toEqual([]);
   });
 
-  it('takes over from one that was killed, but not before its lease has run out', async () => {
-    const { b } = await pair();
-    await pass(14_900, b);
-    expect(b.leads).toBe(false);
-    await pass(2_100, b);
-    expect(b.leads).toBe(true);
+  it.each([0, 0.5, 1])(
+    'takes over from one that was killed when its lease runs out, not before, and not some attempt later (%d)',
+    async (random) => {
+      const { b } = await pair({ random: () => random });
+      await pass(14_900, b);
+      expect(b.leads).toBe(false);
+      await pass(100, b);
+      expect(b.leads).toBe(true);
+    },
+  );
+
+  it.each([
+    ['the process that follows the killed one in its pod', 100, 'a again'],
+    ['another one', 1_000, 'b'],
+  ])('is taken over by who has seen its last renewal first: %s', async (_who, restartMs, next) => {
+    // a renews at 2 and 4 s and is killed at 4.1 s; b looks at 0 and 4.4 s.
+    const { server, a, b } = await pair({ random: () => 1 });
+    await pass(4_100, a, b);
+    await pass(restartMs, b);
+    const again = new Candidate(server, 'a again').start();
+    await pass(15_000 - restartMs, b, again);
+    expect([b.leads, again.leads]).toEqual([false, false]);
+    await pass(400, b, again);
+    expect([server.lease?.spec?.holderIdentity, server.lease?.spec?.leaseTransitions]).toEqual([next, 1]);
+    expect([b.leads, again.leads]).toEqual([next === 'b', next !== 'b']);
   });
 
   it('a leader that was paused finds itself no leader, even before its timers fire', async () => {

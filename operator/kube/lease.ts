@@ -1,5 +1,6 @@
 // Leader election over one Lease. Whoever holds it renews it; others take it when its record has not changed for its duration, by their own
-// monotonic clock, so differing wall clocks do no harm. The holder gives up (renewDeadline) well before others may take over (leaseDuration).
+// monotonic clock, so differing wall clocks do no harm. The holder gives up (renewDeadline) well before others may take over (leaseDuration). Of those who wait,
+// the one that has seen the last renewal first is the next: be it another pod, or the process that follows a killed holder in its own.
 import type { ApiClient } from './api-client.ts';
 import type { Clock } from './clock.ts';
 import { sleep, SYSTEM_CLOCK } from './clock.ts';
@@ -159,14 +160,17 @@ export class LeaderElector {
         if (signal.aborted) break;
         log.warn(`cannot acquire ${this.#name}`, { error: asError(error).message });
       }
-      await sleep(this.#clock, this.#retryMs * (1 + 1.2 * random()), signal);
+      const pause = this.#retryMs * (1 + 1.2 * random());
+      const left = this.#heldForMs;
+      // Not an attempt later than it can be had: nobody acts meanwhile.
+      await sleep(this.#clock, left > 0 ? Math.min(pause, left) : pause, signal);
     }
     return false;
   }
 
   async #tryAcquire(signal: AbortSignal): Promise<boolean> {
     const current = await this.#read(signal);
-    if (current !== undefined && !this.#isFree(current)) return false;
+    if (this.#heldForMs > 0) return false;
     const sentAt = this.#clock.monotonic();
     try {
       await this.#take(current, signal);
@@ -178,11 +182,12 @@ export class LeaderElector {
     return this.isLeader; // an answer that came too late is no leadership
   }
 
-  #isFree(lease: Lease): boolean {
-    const { holderIdentity, leaseDurationSeconds } = lease.spec ?? {};
-    if (!holderIdentity || holderIdentity === this.#options.identity) return true;
+  /** How long the lease, as last seen, is still somebody else's; 0 when it may be taken. */
+  get #heldForMs(): number {
+    const { holderIdentity, leaseDurationSeconds } = this.#lease?.spec ?? {};
+    if (!holderIdentity || holderIdentity === this.#options.identity) return 0;
     const durationMs = (leaseDurationSeconds ?? 0) * 1000 || this.#durationMs;
-    return this.#clock.monotonic() - this.#changedAt >= durationMs;
+    return Math.max(0, this.#changedAt + durationMs - this.#clock.monotonic());
   }
 
   async #take(current: Lease | undefined, signal: AbortSignal): Promise<void> {

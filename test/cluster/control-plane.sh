@@ -9,6 +9,8 @@
 # STATE_DIR holds certificates, logs and data. ADDRESS (127.0.0.1) is where it listens; cluster.sh, which runs this inside its
 # network namespace, sets another one, and NODE_NAMES. PORT_BASE: first of five ports, found by `up` when not given.
 # OWNER_PID: `down` follows when that process is gone, so that a killed test run leaves nothing.
+# CRDS: a directory of them that are there before the controllers start: the garbage collector looks for new kinds every 30 s only,
+# and backs off from owners of a kind that it does not know for longer than that.
 # APISERVER_ARGS, CONTROLLER_MANAGER_ARGS, SCHEDULER_ARGS: more flags, separated by spaces.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -151,6 +153,10 @@ up() {
   credentials
   start_etcd
   start_api_server
+  if [ -n "${CRDS:-}" ]; then
+    kubectl apply --server-side --force-conflicts -f "$CRDS" >/dev/null
+    kubectl wait --for=condition=Established --timeout=60s -f "$CRDS" >/dev/null
+  fi
   start_controllers
   # The controller manager makes the ServiceAccount that every pod of a namespace needs.
   wait_for 60 'kube-controller-manager' kubectl -n default get serviceaccount default

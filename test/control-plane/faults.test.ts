@@ -130,6 +130,22 @@ describe('an API server', () => {
 });
 
 describe('an operator', () => {
+  it('that cannot see all of its world leaves the Lease to one that can', async () => {
+    let refused = 0;
+    proxy.fault = ({ path }) => {
+      if (!/^\/api\/v1\/nodes\b/.test(path)) return undefined;
+      refused += 1;
+      return { kind: 'answer', status: 403, reason: 'Forbidden' };
+    };
+    const blind = await world.operator({ identity: 'blind', kubeconfig: proxy.kubeconfig });
+    await eventually(async () => expect(refused).toBeGreaterThan(1));
+    const seeing = await world.operator({ identity: 'seeing' });
+    await seeing.said('reconciling');
+    expect(said(blind, 'synced')).toEqual([]);
+    proxy.fault = () => undefined;
+    await blind.said(/^waiting for lease .*, held by seeing_/);
+  });
+
   it('that is killed after each single write of a creation leaves what the next one completes', async () => {
     world.routers();
     // There is no node for its pods yet: of a group whose first rank runs, an operator that comes later cannot know that the others were never made.

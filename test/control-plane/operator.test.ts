@@ -63,8 +63,9 @@ async function serving(namespace: string, name = 'demo', spec: Record<string, un
   await apply(namespace, name, spec);
   await eventually(async () => {
     await reportReady(plane, namespace, name);
-    expect(await condition(namespace, 'Ready', name)).toMatchObject({ status: 'True' });
-  });
+    const { status, reason, message } = await condition(namespace, 'Ready', name);
+    if (status !== 'True') throw new Error(`Ready is ${status} ${reason}: ${message}`);
+  }, 90_000);
 }
 
 /** Requests that this process made to change something, leases and events left out. */
@@ -318,13 +319,15 @@ describe('what stands in the way', () => {
 });
 
 describe('two operators', () => {
+  // Only here: where the usual Lease stands, a machine that is held up for some seconds costs no operator its lead.
+  const lease = ['--lease-duration-ms', '4000', '--renew-deadline-ms', '3000', '--retry-period-ms', '500'];
+
   it('act one at a time, and the second takes over when the first is killed', async () => {
     const namespace = await plane.namespace();
-    const first = await operator(namespace, 'operator-a');
+    const first = await operator(namespace, 'operator-a', lease);
     await first.said('reconciling');
-    const second = await operator(namespace, 'operator-b');
+    const second = await operator(namespace, 'operator-b', lease);
     await second.said(/^waiting for lease/);
-    await second.said('synced');
     await serving(namespace);
     expect(await writes(second)).toEqual([]);
     first.kill('SIGKILL');
@@ -336,9 +339,9 @@ describe('two operators', () => {
 
   it('stay one when the first is stopped for a while: it writes nothing any more and ends', async () => {
     const namespace = await plane.namespace();
-    const first = await operator(namespace, 'operator-a');
+    const first = await operator(namespace, 'operator-a', lease);
     await first.said('reconciling');
-    const second = await operator(namespace, 'operator-b');
+    const second = await operator(namespace, 'operator-b', lease);
     await serving(namespace);
     first.kill('SIGSTOP');
     await second.said('reconciling');

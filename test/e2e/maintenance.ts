@@ -3,11 +3,11 @@
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { DEPLOYMENT, identities, nodesOfGroups } from './demo.ts';
+import { DEPLOYMENT, identities, nodesOfGroups, type Pod } from './demo.ts';
 import { difference, inventory } from './inventory.ts';
 import type { ApiObject } from './kubernetes.ts';
 import { ROOT } from './lab.ts';
-import { operatorPods, RELEASE, SYSTEM } from './serving.ts';
+import { OPERATOR_PODS, operatorPods, RELEASE, SYSTEM } from './serving.ts';
 import { eventually } from '../support/served.ts';
 import type { World } from './world.ts';
 
@@ -53,7 +53,7 @@ export async function drainNode(world: World, node: string, mark: string): Promi
 
 /** A newer chart with a newer CRD: operators are replaced, nothing that serves is. */
 export async function upgrade(world: World, mark: string): Promise<void> {
-  const { demo, lab, directory } = world;
+  const { demo, lab, kubernetes, directory } = world;
   await demo.ready(2);
   const ranks = identities(await demo.pods());
   const routers = identities(await demo.routerPods());
@@ -80,7 +80,10 @@ export async function upgrade(world: World, mark: string): Promise<void> {
     { timeoutMs: 130_000 },
   );
 
-  expect((await operatorPods(world)).filter(({ metadata }) => operators.includes(metadata.uid))).toEqual([]);
+  // Helm waits for the new ones only.
+  await kubernetes.until<Pod, boolean>('the old operators to go', OPERATOR_PODS, (pods) =>
+    pods.every(({ metadata }) => !operators.includes(metadata.uid)),
+  );
   expect(Object.keys(await demo.columns())).toContain(newColumn);
   // The new operator has looked at the deployment once it has told of another generation.
   await demo.patch({ rollout: { maxGroupRestarts: 9 } });

@@ -87,8 +87,11 @@ export async function scaleByAutoscaler(world: World, mark: string): Promise<voi
 
     server.stdin?.write('75\n');
     // 150 % of the target of one replica: two. Counted over the pods of both ranks it would be three.
-    const two = await demo.ready(2);
-    expect(two.spec.replicas).toBe(2);
+    const scaled = await demo.until('the autoscaler to want more', ({ spec }) => spec.replicas > 1 && spec);
+    expect(scaled.replicas).toBe(2);
+    // What the two have to do between them is their target: as much as before on each would be a reason for a third.
+    server.stdin?.write('50\n');
+    await demo.ready(2);
     expect(await demo.pods()).toHaveLength(4);
 
     server.stdin?.write('5\n');

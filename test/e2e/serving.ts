@@ -8,7 +8,7 @@ import { QUESTIONS, SERVICE, type World } from './world.ts';
 
 export const SYSTEM = 'internvl-system';
 export const RELEASE = 'internvl-operator';
-const OPERATOR_PODS = `/api/v1/namespaces/${SYSTEM}/pods?labelSelector=app.kubernetes.io/name%3D${RELEASE}`;
+export const OPERATOR_PODS = `/api/v1/namespaces/${SYSTEM}/pods?labelSelector=app.kubernetes.io/name%3D${RELEASE}`;
 
 /** The operator's pods that are not being deleted. */
 export async function operatorPods({ kubernetes }: World): Promise<readonly Pod[]> {
@@ -17,22 +17,25 @@ export async function operatorPods({ kubernetes }: World): Promise<readonly Pod[
 }
 
 interface Lease extends ApiObject {
-  readonly spec: { readonly holderIdentity?: string };
+  readonly spec: { readonly holderIdentity?: string; readonly leaseTransitions?: number };
 }
 
-/** Name of the operator pod that leads, once `decide` agrees with it. */
-export async function leader(
-  { kubernetes }: World,
-  decide: (pod: string) => boolean = () => true,
-): Promise<string> {
-  return await kubernetes.until<Lease, string>(
+/** The operator that leads: its pod, its process, which is another one after a restart in the same pod, and how often the lead has changed. */
+export interface Leader {
+  readonly pod: string;
+  readonly process: string;
+  readonly transitions: number;
+}
+
+export async function leader({ kubernetes }: World): Promise<Leader> {
+  return await kubernetes.until<Lease, Leader>(
     'a leader',
     `/apis/coordination.k8s.io/v1/namespaces/${SYSTEM}/leases`,
-    (leases) =>
-      leases
-        // The identity may go on after the pod's name, to tell its processes apart.
-        .map(({ spec }) => spec.holderIdentity?.split('_')[0] ?? '')
-        .find((holder) => holder !== '' && decide(holder)),
+    ([lease]) => {
+      const { holderIdentity = '', leaseTransitions = 0 } = lease?.spec ?? {};
+      const [pod = '', process = ''] = holderIdentity.split('_');
+      return pod !== '' && { pod, process, transitions: leaseTransitions };
+    },
   );
 }
 
@@ -44,7 +47,7 @@ export async function install(world: World): Promise<void> {
   expect(pods).toHaveLength(2);
   for (const { status } of pods)
     expect(status?.conditions).toContainEqual(expect.objectContaining({ type: 'Ready', status: 'True' }));
-  expect(pods.map(({ metadata }) => metadata.name)).toContain(await leader(world));
+  expect(pods.map(({ metadata }) => metadata.name)).toContain((await leader(world)).pod);
 }
 
 /** The README's kubectl lines, to a deployment whose status says that it is ready, and how it got there. */

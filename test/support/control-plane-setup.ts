@@ -14,7 +14,7 @@ const CRDS = fileURLToPath(new URL('../../crds/', import.meta.url));
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const running = process.env['INTERNVL_CONTROL_PLANE'];
   const directory = running ?? (await mkdtemp(join(tmpdir(), 'internvl-control-plane-')));
-  const env = { STATE_DIR: directory, OWNER_PID: String(process.pid) };
+  const env = { STATE_DIR: directory, OWNER_PID: String(process.pid), CRDS };
   const down = async () => {
     if (running === undefined) await command('bash', [CONTROL_PLANE_SCRIPT, 'down'], { env });
   };
@@ -22,6 +22,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     if (running === undefined) await command('bash', [CONTROL_PLANE_SCRIPT, 'up'], { env });
     // Whose pods run as soon as they are bound, and are Ready when their gates are True too.
     await command('bash', [CONTROL_PLANE_SCRIPT, 'kwok', '2', '4'], { env });
+    // One that runs already may have another clone's, or none.
     const { kubectl } = controlPlaneAt(directory, await programsDirectory());
     for (const args of [
       ['apply', '--server-side', '--force-conflicts', '-f', CRDS],

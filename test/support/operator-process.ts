@@ -52,12 +52,6 @@ export async function startOperator(
     '127.0.0.1:0',
     '--health-listen',
     '127.0.0.1:0',
-    '--lease-duration-ms',
-    '4000',
-    '--renew-deadline-ms',
-    '3000',
-    '--retry-period-ms',
-    '500',
     ...flags,
   ];
   const child: ChildProcess = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -84,7 +84,7 @@ export class TestNamespace {
     return routers;
   }
 
-  /** Nodes that only pods with the node selector `pool: <this namespace>` are meant for. */
+  /** Nodes for pods of `onGpus` alone: pods of other tests that stood there would go with them. */
   async nodes(count: number, gpus: number): Promise<string[]> {
     const text = await readFile(NODE, 'utf8');
     const made: string[] = [];
@@ -92,8 +92,10 @@ export class TestNamespace {
       const name = `${this.name}-${this.#nodes.length}`;
       const node = parse(text.replaceAll('@NODE@', name).replaceAll('@GPUS@', String(gpus))) as {
         metadata: { name: string; labels: Record<string, string> };
+        spec?: object;
       };
       node.metadata.labels['pool'] = this.name;
+      node.spec = { taints: [{ key: 'pool', value: this.name, effect: 'NoSchedule' }] };
       await this.client.apply(NODES, node, { fieldManager: 'test', force: true });
       this.#nodes.push(name);
       made.push(name);
@@ -125,6 +127,7 @@ export class TestNamespace {
       tensorParallel: { size: 2, interconnect: 'Preferred' },
       device: { resourceName: 'nvidia.com/gpu' },
       nodeSelector: { pool: this.name },
+      tolerations: [{ key: 'pool', value: this.name, effect: 'NoSchedule' }],
       ...spec,
     };
   }
