@@ -19,6 +19,10 @@ constexpr int64_t kDepth = 64;  // elements of K in a tile
 /// Bits of the whole numbers beside the sign: with one more, a first digit could be 128.
 constexpr int kBits = 22;
 
+/// Panels of rows of up to so many bytes are called into the second cache ahead, as the stretch of memory
+/// that they are: too little of a row is read for the processor to foresee the next.
+constexpr int64_t kShort = 2048;
+
 constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// The power of two that the numbers of a row are multiplied with to be below 2^kBits, and the one that
@@ -72,7 +76,7 @@ TILE_TARGET void TilesOfDigits(const BFloat16* x, int64_t stride, int64_t rows, 
 
 /// sums [kDigits][kPanel][kStrip] of kPanel weight rows and a strip.
 TILE_TARGET void Block(const int8_t* w, int64_t w_stride, const int8_t* strip, int64_t apart, int64_t depth,
-                       int32_t* sums) {
+                       const int8_t* foreseen, int32_t* sums) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -80,6 +84,10 @@ TILE_TARGET void Block(const int8_t* w, int64_t w_stride, const int8_t* strip, i
   _tile_zero(4);
   _tile_zero(5);
   for (int64_t i = 0; i < depth; i += kDepth) {
+    if (foreseen != nullptr) {
+      for (int64_t line = 0; line < kPanel; ++line)
+        _mm_prefetch(foreseen + i * kPanel + line * 64, _MM_HINT_T1);
+    }
     const int8_t* const low = strip + i * kStrip;
     _tile_loadd(6, w + i, w_stride);
     _tile_loadd(7, low, 64);
@@ -149,7 +157,8 @@ TILE_TARGET void Panel(const Factors& factors, int64_t panel, int8_t* copy, cons
   alignas(64) int32_t sums[kDigits * kPanel * kStrip];
   alignas(64) float products[kPanel * kStrip];
   for (int64_t s = 0; s < factors.strips; ++s) {
-    Block(w, stride, factors.digits + s * kDigits * factors.apart(), factors.apart(), factors.depth, sums);
+    Block(w, stride, factors.digits + s * kDigits * factors.apart(), factors.apart(), factors.depth,
+          s == 0 && stride <= kShort ? w + kPanel * stride : nullptr, sums);
     Join(sums, factors.scales + s * kStrip, products);
     FinishStrip(products, kStrip, columns, std::min(kStrip, out.rows() - s * kStrip), out.row<T>(s * kStrip),
                 out.cols());

@@ -85,7 +85,8 @@ Matmul::~Matmul() = default;
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
-  if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() >= kFewestTileRows) {
+  if (bfloat16 && HasTiles() && x.cols() > 0 &&
+      x.rows() >= (weight.dtype == DType::kInt8 ? 1 : kFewestTileRows)) {
     Scratch scratch(arena);
     const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
     const bool digits =
