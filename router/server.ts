@@ -8,10 +8,9 @@ import {
   type ServerUnaryCall,
   type ServerWritableStream,
 } from '@grpc/grpc-js';
-import { directCall, type StreamingCall } from '../rpc/direct-call.ts';
 import { answer, malformedMessage } from '../rpc/guard.ts';
 import { RpcError } from '../rpc/status.ts';
-import { StreamWriter } from '../rpc/writer.ts';
+import { StreamWriter, type WritableCall } from '../rpc/writer.ts';
 import {
   InferenceService,
   type CountTokensRequest,
@@ -113,7 +112,7 @@ export class Inference {
 
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
     // The stream carries bytes: see `inferenceService`.
-    const writer = new StreamWriter(directCall(call as unknown as StreamingCall<Buffer>), {
+    const writer = new StreamWriter(call as unknown as WritableCall<Buffer>, {
       byteLength: (event) => event.length,
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
