@@ -42,6 +42,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   readonly #stream: Http2Stream;
   readonly #reader: MessageReader;
   readonly #deadline: number;
+  readonly #maxMessageBytes: number;
   #timer: NodeJS.Timeout | undefined;
   #metadata: Metadata | undefined;
   #headersSent = false;
@@ -58,6 +59,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     this.method = options.method;
     this.#stream = options.stream;
     this.#stream.listener = this;
+    this.#maxMessageBytes = options.maxMessageBytes;
     this.#reader = new MessageReader(
       options.maxMessageBytes,
       (message, compressed) => this.#message(message, compressed),
@@ -105,15 +107,14 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     let bytes: Buffer | undefined;
     if (encoder === undefined) bytes = this.method.serialize(message);
     const length = encoder?.byteLength(message) ?? bytes!.length;
-    const { maxMessageBytes } = this.#options;
-    if (length > maxMessageBytes) {
-      const details = `Attempted to send message with a size larger than ${maxMessageBytes}: ${length}`;
+    if (length > this.#maxMessageBytes) {
+      const details = `Attempted to send message with a size larger than ${this.#maxMessageBytes}: ${length}`;
       this.fail({ code: status.RESOURCE_EXHAUSTED, details });
       return false;
     }
     if (!this.#headersSent) this.sendMetadata();
     const at = this.#stream.reserve(PREFIX_BYTES + length);
-    const target = at < 0 ? Buffer.allocUnsafe(PREFIX_BYTES + length) : this.#options.connection.outgoing;
+    const target = at < 0 ? Buffer.allocUnsafe(PREFIX_BYTES + length) : this.#stream.outbox.bytes;
     const start = Math.max(at, 0);
     target[start] = 0;
     target[start + 1] = length >>> 24;

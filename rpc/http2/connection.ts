@@ -63,11 +63,6 @@ export class Connection implements Flushable, SessionListener {
     return `${this.#socket.remoteAddress ?? 'unknown'}:${this.#socket.remotePort ?? 0}`;
   }
 
-  /** Where what goes out in this turn is written; another one after each frame. */
-  get outgoing(): Buffer {
-    return this.#session.outbox.bytes;
-  }
-
   /** Takes no new requests and closes after those under way. */
   drain(): void {
     this.#session.drain();

@@ -39,6 +39,8 @@ export interface StreamHost {
 
 export class Http2Stream {
   readonly id: number;
+  /** Where `reserve` makes room. */
+  readonly outbox: Outbox;
   listener: StreamListener | undefined;
   /** What the peer takes on this stream; negative after it made its initial window smaller. */
   sendWindow: number;
@@ -62,6 +64,7 @@ export class Http2Stream {
   constructor(id: number, host: StreamHost, sendWindow: number, receiveWindow: number) {
     this.id = id;
     this.#host = host;
+    this.outbox = host.outbox;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
     this.#window = receiveWindow;
@@ -88,7 +91,7 @@ export class Http2Stream {
     if (host.crowded || host.room() < length) return -1;
     this.sendWindow -= length;
     host.sent(length);
-    return host.outbox.frame(FrameType.DATA, 0, this.id, length);
+    return this.outbox.frame(FrameType.DATA, 0, this.id, length);
   }
 
   /** Sends bytes when the peer takes them. They must not change any more. */
