@@ -10,11 +10,11 @@ import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { toServiceError } from '../status.ts';
 import type { Inflater } from './inflater.ts';
 import { MessageReader, type BodyFault } from './message-reader.ts';
-import type { ServedMethod } from './method.ts';
+import type { MessageEncoder, ServedMethod } from './method.ts';
 import { requestMetadata } from './request-metadata.ts';
 import { headersBlock, statusBlock, trailersBlock, type CallStatus } from './response-headers.ts';
+import { BYTES, sendMessage } from './send-message.ts';
 
-const PREFIX_BYTES = 5;
 /** What a timer can hold. */
 const MOST_TIMER_MS = 0x7fff_ffff;
 const OK: CallStatus = { code: status.OK, details: '' };
@@ -103,32 +103,21 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   /** False when it has to wait for the peer, and those behind it should: 'drain' follows. `written` is told when it has left. */
   write(message: unknown, written?: () => void): boolean {
     if (this.#ended) return false;
-    const { encoder } = this.method;
-    let bytes: Buffer | undefined;
-    if (encoder === undefined) bytes = this.method.serialize(message);
-    const length = encoder?.byteLength(message) ?? bytes!.length;
+    const encoder = this.method.encoder ?? (BYTES as MessageEncoder);
+    const payload = this.method.encoder === undefined ? this.method.serialize(message) : message;
+    const length = encoder.byteLength(payload);
     if (length > this.#maxMessageBytes) {
       const details = `Attempted to send message with a size larger than ${this.#maxMessageBytes}: ${length}`;
       this.fail({ code: status.RESOURCE_EXHAUSTED, details });
       return false;
     }
     if (!this.#headersSent) this.sendMetadata();
-    const at = this.#stream.reserve(PREFIX_BYTES + length);
-    const target = at < 0 ? Buffer.allocUnsafe(PREFIX_BYTES + length) : this.#stream.outbox.bytes;
-    const start = Math.max(at, 0);
-    target[start] = 0;
-    target[start + 1] = length >>> 24;
-    target[start + 2] = length >>> 16;
-    target[start + 3] = length >>> 8;
-    target[start + 4] = length;
-    if (bytes === undefined) encoder!.write(message, target, start + PREFIX_BYTES);
-    else bytes.copy(target, start + PREFIX_BYTES);
-    if (at >= 0) {
+    if (sendMessage(this.#stream, encoder, payload, length)) {
       written?.();
       return true;
     }
-    if (written !== undefined) this.#written.push(written);
-    this.#stream.queue(target);
+    if (!this.#stream.hasQueue) written?.();
+    else if (written !== undefined) this.#written.push(written);
     return !this.#stream.hasQueue;
   }
 

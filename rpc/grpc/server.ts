@@ -10,6 +10,7 @@ import {
 import { Connection } from '../http2/connection.ts';
 import { Flusher } from '../http2/flusher.ts';
 import type { RequestHead } from '../http2/request-head.ts';
+import { ServerSession } from '../http2/server-session.ts';
 import type { Http2Stream } from '../http2/stream.ts';
 import type { CallOptions } from './call.ts';
 import { Inflater } from './inflater.ts';
@@ -36,7 +37,7 @@ const CONNECTION_WINDOW_BYTES = 4 << 20;
 export class GrpcServer {
   readonly #options: GrpcServerOptions;
   readonly #methods = new Map<string, ServedMethod>();
-  readonly #connections = new Set<Connection>();
+  readonly #connections = new Map<Connection, ServerSession>();
   readonly #flusher = new Flusher();
   readonly #inflater: Inflater;
   readonly #server: NetServer;
@@ -75,7 +76,7 @@ export class GrpcServer {
       if (this.#server.listening) this.#server.close(() => resolve());
       else resolve();
     });
-    for (const connection of this.#connections) connection.drain();
+    for (const session of this.#connections.values()) session.drain();
     await closed;
     if (this.#connections.size > 0) await new Promise<void>((resolve) => this.#whenClosed.push(resolve));
   }
@@ -84,28 +85,32 @@ export class GrpcServer {
   forceShutdown(): void {
     this.#draining = true;
     if (this.#server.listening) this.#server.close();
-    for (const connection of this.#connections) connection.destroy();
+    for (const connection of this.#connections.keys()) connection.destroy();
   }
 
   #accept(socket: Socket): void {
-    const connection = new Connection(socket, {
-      maxConcurrentStreams: this.#options.maxConcurrentStreams,
-      maxHeaderListBytes: MOST_HEADER_BYTES,
-      streamWindowBytes: STREAM_WINDOW_BYTES,
-      connectionWindowBytes: CONNECTION_WINDOW_BYTES,
+    const session = new ServerSession(
+      {
+        maxConcurrentStreams: this.#options.maxConcurrentStreams,
+        maxHeaderListBytes: MOST_HEADER_BYTES,
+        streamWindowBytes: STREAM_WINDOW_BYTES,
+        connectionWindowBytes: CONNECTION_WINDOW_BYTES,
+        now: () => performance.now(),
+      },
+      (stream, head, tooLarge) => this.#request(connection, stream, head, tooLarge),
+    );
+    const connection = new Connection(socket, session, {
       keepaliveMs: this.#options.keepaliveMs,
       keepaliveTimeoutMs: this.#options.keepaliveTimeoutMs,
       flusher: this.#flusher,
-      now: () => performance.now(),
-      onRequest: (from, stream, head, tooLarge) => this.#request(from, stream, head, tooLarge),
-      onClosed: (gone) => {
-        this.#connections.delete(gone);
+      onClosed: () => {
+        this.#connections.delete(connection);
         if (this.#connections.size > 0 || !this.#draining) return;
         for (const resolve of this.#whenClosed.splice(0)) resolve();
       },
     });
-    this.#connections.add(connection);
-    if (this.#draining) connection.drain();
+    this.#connections.set(connection, session);
+    if (this.#draining) session.drain();
   }
 
   /** Answers a request that cannot be a call, and makes a call of every other. */

@@ -3,22 +3,14 @@
 import type { Socket } from 'node:net';
 import type { Flushable, Flusher } from './flusher.ts';
 import { ErrorCode } from './protocol.ts';
-import type { RequestHead } from './request-head.ts';
-import { Session, type SessionListener, type SessionOptions } from './session.ts';
-import type { Http2Stream } from './stream.ts';
+import type { Session } from './session.ts';
 
-export interface ConnectionOptions extends SessionOptions {
+export interface ConnectionOptions {
   readonly flusher: Flusher;
   /** A peer that says nothing for so long is asked whether it is there, and has `keepaliveTimeoutMs` to answer. */
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
-  readonly onRequest: (
-    connection: Connection,
-    stream: Http2Stream,
-    head: RequestHead,
-    tooLarge: boolean,
-  ) => void;
-  readonly onClosed: (connection: Connection) => void;
+  readonly onClosed: () => void;
 }
 
 /** For whoever does not begin with HTTP/2 at all. */
@@ -29,7 +21,7 @@ const LINGER_MS = 1_000;
 const MOST_UNSENT_BYTES = 64 * 1024;
 const PING = Buffer.from('keepaliv', 'latin1');
 
-export class Connection implements Flushable, SessionListener {
+export class Connection implements Flushable {
   readonly #socket: Socket;
   readonly #options: ConnectionOptions;
   readonly #session: Session;
@@ -42,10 +34,12 @@ export class Connection implements Flushable, SessionListener {
   writes = 0;
 
   /** The socket may be a TLS one. */
-  constructor(socket: Socket, options: ConnectionOptions) {
+  constructor(socket: Socket, session: Session, options: ConnectionOptions) {
     this.#socket = socket;
     this.#options = options;
-    this.#session = new Session(options, this);
+    this.#session = session;
+    session.onOutput = () => this.#outputDue();
+    this.#outputDue();
     this.#timer = setTimeout(() => this.#greetingDue(), GREETING_MS).unref();
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#received(chunk));
@@ -55,7 +49,7 @@ export class Connection implements Flushable, SessionListener {
       clearTimeout(this.#timer);
       this.#closing = true;
       this.#session.lost();
-      options.onClosed(this);
+      options.onClosed();
     });
   }
 
@@ -63,26 +57,11 @@ export class Connection implements Flushable, SessionListener {
     return `${this.#socket.remoteAddress ?? 'unknown'}:${this.#socket.remotePort ?? 0}`;
   }
 
-  /** Takes no new requests and closes after those under way. */
-  drain(): void {
-    this.#session.drain();
-  }
-
   /** Closes now. */
   destroy(): void {
-    this.#session.close(ErrorCode.NO_ERROR, 'the server stops');
+    this.#session.close(ErrorCode.NO_ERROR, 'stopped');
     this.flush();
     this.#socket.destroy();
-  }
-
-  onRequest(stream: Http2Stream, head: RequestHead, tooLarge: boolean): void {
-    this.#options.onRequest(this, stream, head, tooLarge);
-  }
-
-  onOutput(): void {
-    if (this.#flushPlanned) return;
-    this.#flushPlanned = true;
-    this.#options.flusher.add(this);
   }
 
   flush(): void {
@@ -105,6 +84,12 @@ export class Connection implements Flushable, SessionListener {
       if (!this.#blocked) this.#session.setBlocked(false);
     }
     if (this.#session.ending) this.#end();
+  }
+
+  #outputDue(): void {
+    if (this.#flushPlanned) return;
+    this.#flushPlanned = true;
+    this.#options.flusher.add(this);
   }
 
   #received(chunk: Buffer): void {

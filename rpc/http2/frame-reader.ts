@@ -22,17 +22,19 @@ export type TakeFrame = (
 
 export class FrameReader {
   readonly #take: TakeFrame;
-  #prefaceLeft = PREFACE.length;
+  #prefaceLeft: number;
   #first = true;
   /** The beginning of a frame whose end has not come; made when the first is needed. */
   #kept: Buffer | undefined;
   #keptBytes = 0;
 
-  constructor(take: TakeFrame) {
+  /** `preface`: the peer is a client. */
+  constructor(preface: boolean, take: TakeFrame) {
+    this.#prefaceLeft = preface ? PREFACE.length : 0;
     this.#take = take;
   }
 
-  /** The client has sent its preface: it speaks HTTP/2. */
+  /** A client has sent its preface: it speaks HTTP/2. */
   get greeted(): boolean {
     return this.#prefaceLeft === 0;
   }

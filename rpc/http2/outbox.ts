@@ -35,6 +35,14 @@ export class Outbox {
     return at + FRAME_HEADER_BYTES;
   }
 
+  /** Bytes that are no frame. */
+  raw(bytes: Buffer): void {
+    const end = this.#length + bytes.length;
+    if (end > this.bytes.length) this.#grow(end);
+    bytes.copy(this.bytes, this.#length);
+    this.#length = end;
+  }
+
   /** All there is to send. The bytes stay as they are until `reuse`, or for good where that is not called. */
   take(): Buffer {
     const taken = this.bytes.subarray(0, this.#length);

@@ -1,4 +1,5 @@
-// The server's end of one HTTP/2 connection, without its socket: takes the bytes that come in, and puts those that go out into `outbox`.
+// One end of an HTTP/2 connection, without its socket: takes the bytes that come in, and puts those that go out into `outbox`. What header
+// blocks mean, and who opens streams, differs between server and client.
 
 import { Allowance } from './allowance.ts';
 import { FrameReader } from './frame-reader.ts';
@@ -15,26 +16,19 @@ import {
   ProtocolError,
   Setting,
 } from './protocol.ts';
-import { requestHead, trailersFault, type RequestHead } from './request-head.ts';
 import { readSettings, settingsBytes } from './settings.ts';
 import { Http2Stream, type StreamHost } from './stream.ts';
 
 export interface SessionOptions {
+  /** Streams that the peer may have open at once. */
   readonly maxConcurrentStreams: number;
-  /** What the headers of one request may take. */
+  /** What the headers of one request or answer may take. */
   readonly maxHeaderListBytes: number;
   /** What a peer may send on a stream, and on all of a connection, ahead of its consumption. */
   readonly streamWindowBytes: number;
   readonly connectionWindowBytes: number;
   /** In milliseconds. */
   readonly now: () => number;
-}
-
-export interface SessionListener {
-  /** A request began, whose stream wants a listener or an end. With `tooLarge` its headers are only the first of those that came. */
-  onRequest(stream: Http2Stream, head: RequestHead, tooLarge: boolean): void;
-  /** There is something in the outbox, or it is over: see `ending`. */
-  onOutput(): void;
 }
 
 /** A header block of which more frames are due. */
@@ -54,63 +48,60 @@ const MOST_BLOCK_BYTES = 64 * 1024;
 const SPOILED_PER_SECOND = 100;
 /** Streams that were reset here of which a peer may not know yet. */
 const MOST_RESET_REMEMBERED = 256;
-const DRAIN_PING = Buffer.from('draining', 'latin1');
 
-export class Session implements StreamHost {
+export abstract class Session implements StreamHost {
   readonly outbox = new Outbox();
-  readonly #options: SessionOptions;
-  readonly #listener: SessionListener;
-  readonly #reader = new FrameReader((type, flags, streamId, bytes, start, end) =>
-    this.#frame(type, flags, streamId, bytes, start, end),
-  );
+  protected readonly options: SessionOptions;
+  protected readonly streams = new Map<number, Http2Stream>();
+  protected readonly resetHere = new Set<number>();
+  protected lastStreamId = 0;
+  /** Called when there is something in the outbox, or it is over: see `ending`. */
+  onOutput: () => void = () => undefined;
+  readonly #reader: FrameReader;
   readonly #decoder: HeaderDecoder;
   readonly #spoiled: Allowance;
-  readonly #streams = new Map<number, Http2Stream>();
   /** Those with something to send that only wait for the connection, who waits longest first. */
   readonly #waiting = new Set<Http2Stream>();
-  readonly #resetHere = new Set<number>();
   #sendWindow = DEFAULT_WINDOW_BYTES;
   #initialSendWindow = DEFAULT_WINDOW_BYTES;
   #receiveWindow: number;
   #consumed = 0;
   #blocked = false;
-  #lastStreamId = 0;
   /** The header block whose CONTINUATION is due. */
   #block: HeaderBlock | undefined;
   #emptyTableDue = true;
-  #draining: 'no' | 'announced' | 'refusing' = 'no';
   #ending = false;
 
-  constructor(options: SessionOptions, listener: SessionListener) {
-    this.#options = options;
-    this.#listener = listener;
+  /** `preface`: the peer is a client. */
+  constructor(options: SessionOptions, preface: boolean) {
+    this.options = options;
+    this.#reader = new FrameReader(preface, (type, flags, streamId, bytes, start, end) =>
+      this.#frame(type, flags, streamId, bytes, start, end),
+    );
     this.#decoder = new HeaderDecoder(options.maxHeaderListBytes);
     this.#spoiled = new Allowance(options.maxConcurrentStreams, SPOILED_PER_SECOND, options.now);
     this.#receiveWindow = options.connectionWindowBytes;
-    this.#write(
-      FrameType.SETTINGS,
-      0,
-      0,
-      settingsBytes([
-        [Setting.MAX_CONCURRENT_STREAMS, options.maxConcurrentStreams],
-        [Setting.INITIAL_WINDOW_SIZE, options.streamWindowBytes],
-        [Setting.MAX_HEADER_LIST_SIZE, options.maxHeaderListBytes],
-      ]),
-    );
-    this.#writeNumber(FrameType.WINDOW_UPDATE, 0, options.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
+  }
+
+  /** The first frames. */
+  protected greet(settings: readonly (readonly [setting: number, value: number])[]): void {
+    const { streamWindowBytes, connectionWindowBytes, maxHeaderListBytes } = this.options;
+    const all = [
+      ...settings,
+      [Setting.INITIAL_WINDOW_SIZE, streamWindowBytes],
+      [Setting.MAX_HEADER_LIST_SIZE, maxHeaderListBytes],
+    ] as const;
+    this.#write(FrameType.SETTINGS, 0, 0, settingsBytes(all));
+    this.#writeNumber(FrameType.WINDOW_UPDATE, 0, connectionWindowBytes - DEFAULT_WINDOW_BYTES);
   }
 
   /** Nothing more will be received: the connection is to be closed once the outbox is sent. */
   get ending(): boolean {
-    return this.#ending || (this.#draining === 'refusing' && this.#streams.size === 0);
+    return this.#ending;
   }
 
   get greeted(): boolean {
     return this.#reader.greeted;
-  }
-
-  get streams(): number {
-    return this.#streams.size;
   }
 
   receive(chunk: Buffer): void {
@@ -133,33 +124,19 @@ export class Session implements StreamHost {
     this.#write(FrameType.PING, 0, 0, payload);
   }
 
-  /** Takes no new requests, once the peer has learned that, and ends after those under way. */
-  drain(): void {
-    if (this.#draining !== 'no' || this.#ending) return;
-    if (!this.greeted) {
-      this.#ending = true;
-      this.#listener.onOutput();
-      return;
-    }
-    this.#draining = 'announced';
-    this.#goAway(MOST_WINDOW_BYTES, ErrorCode.NO_ERROR, '');
-    // Its answer comes behind the requests that were on their way.
-    this.ping(DRAIN_PING);
-  }
-
   /** Ends now. */
   close(code: ErrorCode, message: string): void {
     if (this.#ending) return;
-    this.#goAway(this.#lastStreamId, code, message);
+    this.goAway(this.lastStreamId, code, message);
     this.#ending = true;
     this.lost();
-    this.#listener.onOutput();
+    this.onOutput();
   }
 
   /** The connection is gone. */
   lost(): void {
     this.#ending = true;
-    for (const stream of Array.from(this.#streams.values())) stream.gone();
+    for (const stream of Array.from(this.streams.values())) stream.gone();
   }
 
   // --- what streams need
@@ -174,11 +151,11 @@ export class Session implements StreamHost {
 
   sent(bytes: number): void {
     this.#sendWindow -= bytes;
-    this.#listener.onOutput();
+    this.onOutput();
   }
 
   touched(): void {
-    this.#listener.onOutput();
+    this.onOutput();
   }
 
   wait(stream: Http2Stream): void {
@@ -205,14 +182,14 @@ export class Session implements StreamHost {
 
   resetStream(streamId: number, code: ErrorCode): void {
     this.#writeNumber(FrameType.RST_STREAM, streamId, code);
-    this.#resetHere.add(streamId);
-    if (this.#resetHere.size > MOST_RESET_REMEMBERED)
-      this.#resetHere.delete(this.#resetHere.values().next().value!);
+    this.resetHere.add(streamId);
+    if (this.resetHere.size > MOST_RESET_REMEMBERED)
+      this.resetHere.delete(this.resetHere.values().next().value!);
   }
 
   credit(bytes: number): void {
     this.#consumed += bytes;
-    if (this.#consumed < this.#options.connectionWindowBytes / 2) return;
+    if (this.#consumed < this.options.connectionWindowBytes / 2) return;
     this.#writeNumber(FrameType.WINDOW_UPDATE, 0, this.#consumed);
     this.#receiveWindow += this.#consumed;
     this.#consumed = 0;
@@ -220,8 +197,8 @@ export class Session implements StreamHost {
 
   forget(stream: Http2Stream): void {
     this.#waiting.delete(stream);
-    this.#streams.delete(stream.id);
-    if (this.ending) this.#listener.onOutput();
+    this.streams.delete(stream.id);
+    if (this.ending) this.onOutput();
   }
 
   // --- frames that come in
@@ -249,7 +226,7 @@ export class Session implements StreamHost {
       case FrameType.RST_STREAM:
         sized('RST_STREAM', end - start, 4);
         this.#notIdle(streamId, 'RST_STREAM');
-        this.#resetByPeer(this.#streams.get(streamId));
+        this.#resetByPeer(this.streams.get(streamId));
         break;
       case FrameType.SETTINGS:
         this.#settings(flags, streamId, bytes, start, end);
@@ -259,17 +236,19 @@ export class Session implements StreamHost {
         onConnection('PING', streamId);
         if ((flags & Flag.ACK) === 0)
           this.#write(FrameType.PING, Flag.ACK, 0, bytes.subarray(start, end));
-        else if (this.#draining === 'announced' && DRAIN_PING.compare(bytes, start, end) === 0) this.#refuse();
+        else this.pinged(bytes.subarray(start, end));
         break;
       case FrameType.GOAWAY:
         onConnection('GOAWAY', streamId);
-        break; // it opens no more streams, and hears the answers to those it has
+        if (end - start < 8) throw new ProtocolError(ErrorCode.FRAME_SIZE_ERROR, 'GOAWAY without its code');
+        this.goingAway(bytes.readUInt32BE(start) & MOST_WINDOW_BYTES);
+        break;
       case FrameType.WINDOW_UPDATE:
         sized('WINDOW_UPDATE', end - start, 4);
         this.#windowUpdate(streamId, bytes.readUInt32BE(start) & MOST_WINDOW_BYTES);
         break;
       case FrameType.PUSH_PROMISE:
-        throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, 'a client that pushes');
+        throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, 'PUSH_PROMISE, which nobody asked for');
       default: // of an extension: ignored
     }
   }
@@ -281,11 +260,11 @@ export class Session implements StreamHost {
     if (this.#receiveWindow < 0)
       throw new ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, 'more DATA than the connection has room for');
     const [from, to] = unpadded(flags, bytes, start, end);
-    const stream = this.#streams.get(streamId);
+    const stream = this.streams.get(streamId);
     if (stream === undefined || stream.remoteEnded) {
       this.credit(length);
-      if (stream === undefined && this.#resetHere.has(streamId)) return; // it was on its way
-      this.#spoilStream(streamId, ErrorCode.STREAM_CLOSED);
+      if (stream === undefined && this.resetHere.has(streamId)) return; // it was on its way
+      this.spoilStream(streamId, ErrorCode.STREAM_CLOSED);
       return;
     }
     stream.receiveWindow -= length;
@@ -296,7 +275,7 @@ export class Session implements StreamHost {
     if (stream.receiveWindow < 0 || tooMuch || tooLittle) {
       this.credit(length);
       const window = stream.receiveWindow < 0;
-      this.#spoilStream(streamId, window ? ErrorCode.FLOW_CONTROL_ERROR : ErrorCode.PROTOCOL_ERROR);
+      this.spoilStream(streamId, window ? ErrorCode.FLOW_CONTROL_ERROR : ErrorCode.PROTOCOL_ERROR);
       return;
     }
     if (ended) stream.remoteEnded = true;
@@ -317,7 +296,11 @@ export class Session implements StreamHost {
     }
     if ((flags & Flag.END_HEADERS) !== 0) {
       this.#block = undefined;
-      this.#headerList(streamId, flags, this.#decoder.decode(bytes, from, to));
+      this.headerList(
+        streamId,
+        (flags & Flag.END_STREAM) !== 0,
+        this.#decoder.decode(bytes, from, to),
+      );
       return;
     }
     this.#block = { streamId, flags, parts: [], bytes: 0 };
@@ -336,84 +319,38 @@ export class Session implements StreamHost {
     if ((flags & Flag.END_HEADERS) === 0) return;
     this.#block = undefined;
     const whole = Buffer.concat(block.parts);
-    this.#headerList(block.streamId, block.flags, this.#decoder.decode(whole, 0, whole.length));
+    const list = this.#decoder.decode(whole, 0, whole.length);
+    this.headerList(block.streamId, (block.flags & Flag.END_STREAM) !== 0, list);
   }
 
-  #headerList(streamId: number, flags: number, list: HeaderList): void {
-    const ended = (flags & Flag.END_STREAM) !== 0;
-    const stream = this.#streams.get(streamId);
-    if (stream !== undefined) {
-      this.#trailers(stream, ended, list);
-      return;
-    }
-    if (streamId <= this.#lastStreamId) {
-      if (this.#resetHere.has(streamId)) return;
-      throw new ProtocolError(ErrorCode.STREAM_CLOSED, `HEADERS on stream ${streamId}, which is closed`);
-    }
-    this.#lastStreamId = streamId;
-    if (this.#draining === 'refusing' || this.#streams.size >= this.#options.maxConcurrentStreams) {
-      this.#spoilStream(streamId, ErrorCode.REFUSED_STREAM);
-      return;
-    }
-    const head = list.malformed ? 'a header has characters that it may not have' : requestHead(list.fields);
-    if (typeof head === 'string' && !list.tooLarge) {
-      this.#spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
-      return;
-    }
-    this.#open(
-      streamId,
-      typeof head === 'string'
-        ? { method: '', path: '', authority: '', fields: [], contentLength: undefined }
-        : head,
-      ended,
-      list.tooLarge,
-    );
+  /** The peer has answered a ping. */
+  protected pinged(_payload: Buffer): void {}
+
+  /** The peer will not serve streams above this one. */
+  protected goingAway(_lastStreamId: number): void {}
+
+  protected openStream(streamId: number): Http2Stream {
+    const stream = new Http2Stream(streamId, this, this.#initialSendWindow, this.options.streamWindowBytes);
+    this.lastStreamId = streamId;
+    this.streams.set(streamId, stream);
+    return stream;
   }
 
-  #open(streamId: number, head: RequestHead, ended: boolean, tooLarge: boolean): void {
-    if (ended && (head.contentLength ?? 0) > 0) {
-      this.#spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
-      return;
-    }
-    const stream = new Http2Stream(
-      streamId,
-      this,
-      this.#initialSendWindow,
-      this.#options.streamWindowBytes,
-    );
-    stream.contentLength = head.contentLength;
-    stream.remoteEnded = ended;
-    this.#streams.set(streamId, stream);
-    this.#listener.onRequest(stream, head, tooLarge);
-    if (ended && !stream.over) stream.listener?.onEnd();
-  }
-
-  #trailers(stream: Http2Stream, ended: boolean, list: HeaderList): void {
-    if (stream.remoteEnded) {
-      this.#spoilStream(stream.id, ErrorCode.STREAM_CLOSED);
-      return;
-    }
-    const short = stream.contentLength !== undefined && stream.received < stream.contentLength;
-    if (!ended || list.malformed || short || trailersFault(list.fields) !== undefined) {
-      this.#spoilStream(stream.id, ErrorCode.PROTOCOL_ERROR);
-      return;
-    }
-    stream.remoteEnded = true;
-    stream.listener?.onEnd();
-  }
+  /** A whole header block came. */
+  protected abstract headerList(streamId: number, endStream: boolean, list: HeaderList): void;
 
   #resetByPeer(stream: Http2Stream | undefined): void {
     if (stream === undefined) return;
-    this.#spoil();
+    this.spoil();
     stream.gone();
   }
 
   #priority(streamId: number, bytes: Buffer, start: number, end: number): void {
     if (streamId === 0) throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, 'PRIORITY of no stream');
     // Priorities themselves are ignored.
-    if (end - start !== 5) this.#spoilStream(streamId, ErrorCode.FRAME_SIZE_ERROR);
+    if (end - start !== 5) this.spoilStream(streamId, ErrorCode.FRAME_SIZE_ERROR);
     else if ((bytes.readUInt32BE(start) & MOST_WINDOW_BYTES) === streamId)
-      this.#spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
+      this.spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
   }
 
   #settings(flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
@@ -427,7 +364,7 @@ export class Session implements StreamHost {
     if (initialWindow === undefined) return;
     const change = initialWindow - this.#initialSendWindow;
     this.#initialSendWindow = initialWindow;
-    for (const stream of this.#streams.values()) {
+    for (const stream of this.streams.values()) {
       stream.sendWindow += change;
       if (stream.sendWindow > MOST_WINDOW_BYTES)
         throw new ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, `the window of stream ${stream.id} overflows`);
@@ -446,12 +383,12 @@ export class Session implements StreamHost {
       return;
     }
     this.#notIdle(streamId, 'WINDOW_UPDATE');
-    const stream = this.#streams.get(streamId);
+    const stream = this.streams.get(streamId);
     if (stream === undefined) return;
     stream.sendWindow += bytes;
-    if (bytes === 0) this.#spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
+    if (bytes === 0) this.spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
     else if (stream.sendWindow > MOST_WINDOW_BYTES)
-      this.#spoilStream(streamId, ErrorCode.FLOW_CONTROL_ERROR);
+      this.spoilStream(streamId, ErrorCode.FLOW_CONTROL_ERROR);
     else if (stream.hasQueue) this.wait(stream);
   }
 
@@ -471,16 +408,16 @@ export class Session implements StreamHost {
   #write(type: number, flags: number, streamId: number, payload: Buffer): void {
     const at = this.outbox.frame(type, flags, streamId, payload.length);
     payload.copy(this.outbox.bytes, at);
-    this.#listener.onOutput();
+    this.onOutput();
   }
 
   #writeNumber(type: number, streamId: number, value: number): void {
     const at = this.outbox.frame(type, 0, streamId, 4);
     this.outbox.bytes.writeUInt32BE(value, at);
-    this.#listener.onOutput();
+    this.onOutput();
   }
 
-  #goAway(lastStreamId: number, code: ErrorCode, message: string): void {
+  protected goAway(lastStreamId: number, code: ErrorCode, message: string): void {
     const text = Buffer.from(message, 'utf8').subarray(0, 256);
     const payload = Buffer.alloc(8 + text.length);
     payload.writeUInt32BE(lastStreamId, 0);
@@ -489,24 +426,18 @@ export class Session implements StreamHost {
     this.#write(FrameType.GOAWAY, 0, 0, payload);
   }
 
-  /** The peer knows that this session drains: what it sends from now on it can send elsewhere. */
-  #refuse(): void {
-    this.#draining = 'refusing';
-    this.#goAway(this.#lastStreamId, ErrorCode.NO_ERROR, '');
-  }
-
   #fail(error: ProtocolError): void {
     this.close(error.code, error.message);
   }
 
   /** The peer broke a stream, which ends it; one that keeps doing so is told to stop. */
-  #spoilStream(streamId: number, code: ErrorCode): void {
-    this.#spoil();
+  protected spoilStream(streamId: number, code: ErrorCode): void {
+    this.spoil();
     this.resetStream(streamId, code);
-    this.#streams.get(streamId)?.gone();
+    this.streams.get(streamId)?.gone();
   }
 
-  #spoil(): void {
+  protected spoil(): void {
     if (!this.#spoiled.take())
       throw new ProtocolError(
         ErrorCode.ENHANCE_YOUR_CALM,
@@ -515,7 +446,7 @@ export class Session implements StreamHost {
   }
 
   #notIdle(streamId: number, type: string): void {
-    if (streamId === 0 || streamId > this.#lastStreamId || streamId % 2 === 0)
+    if (streamId === 0 || streamId > this.lastStreamId || streamId % 2 === 0)
       throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, `${type} on stream ${streamId}, which is idle`);
   }
 }

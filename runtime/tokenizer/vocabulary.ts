@@ -44,6 +44,7 @@ export class Vocabulary {
 
   /** What the token adds inside a text; '' for one that is not simply text: a byte, a control token, one that stands alone. */
   plainText(id: number): string {
+    if (id >= this.size) return '';
     return (this.#plainTexts[id] ??= this.#isPlain(id) ? this.text(id).replaceAll(SPACE_SYMBOL, ' ') : '');
   }
 
