@@ -2,11 +2,7 @@
 // process as an uncaught exception.
 
 import { status } from '@grpc/grpc-js';
-import type {
-  ServiceDefinition,
-  UntypedHandleCall,
-  UntypedServiceImplementation,
-} from '@grpc/grpc-js';
+import type { ServiceDefinition, UntypedHandleCall, UntypedServiceImplementation } from '@grpc/grpc-js';
 import './strict-text.ts';
 import { RpcError, toServiceError } from './status.ts';
 import type { UnexpectedErrorReporter } from './status.ts';

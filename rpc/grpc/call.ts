@@ -11,6 +11,7 @@ import { toServiceError } from '../status.ts';
 import type { Inflater } from './inflater.ts';
 import { MessageReader, type BodyFault } from './message-reader.ts';
 import type { MessageEncoder, ServedMethod } from './method.ts';
+import type { ReceiveBudget } from './receive-budget.ts';
 import { requestMetadata } from './request-metadata.ts';
 import { headersBlock, statusBlock, trailersBlock, type CallStatus } from './response-headers.ts';
 import { BYTES, sendMessage } from './send-message.ts';
@@ -28,6 +29,7 @@ export interface CallOptions {
   readonly timeoutMs: number | undefined;
   readonly compressed: boolean;
   readonly inflater: Inflater;
+  readonly budget: ReceiveBudget;
   readonly maxMessageBytes: number;
 }
 
@@ -52,6 +54,8 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   #written: (() => void)[] = [];
   /** Messages behind a compressed one wait for it. */
   #inflating: Promise<void> | undefined;
+  /** Bytes that came while messages wait: the peer may not send as many again yet. */
+  #held = 0;
 
   constructor(options: CallOptions) {
     super();
@@ -60,11 +64,12 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     this.#stream = options.stream;
     this.#stream.listener = this;
     this.#maxMessageBytes = options.maxMessageBytes;
-    this.#reader = new MessageReader(
-      options.maxMessageBytes,
-      (message, compressed) => this.#message(message, compressed),
-      (fault) => this.#refuseBody(fault),
-    );
+    this.#reader = new MessageReader({
+      mostBytes: options.maxMessageBytes,
+      budget: options.budget,
+      take: (message, compressed) => this.#message(message, compressed),
+      refuse: (fault) => this.#refuseBody(fault),
+    });
     const { timeoutMs } = options;
     this.#deadline = timeoutMs === undefined ? Infinity : Date.now() + timeoutMs;
     if (timeoutMs !== undefined && timeoutMs <= MOST_TIMER_MS)
@@ -140,7 +145,8 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
 
   onData(bytes: Buffer, start: number, end: number): void {
     if (!this.#ended) this.#reader.push(bytes, start, end);
-    this.received(end - start);
+    this.#held += end - start;
+    this.release();
   }
 
   onEnd(): void {
@@ -169,13 +175,17 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   protected abstract take(message: unknown): void;
   protected abstract halfClosed(): void;
 
-  /** Bytes of the body came. */
-  protected received(bytes: number): void {
-    this.#stream.consumed(bytes);
+  /** Messages wait to be taken. */
+  protected get backlog(): boolean {
+    return false;
   }
 
-  protected consumed(bytes: number): void {
-    this.#stream.consumed(bytes);
+  /** Lets the peer send on, unless messages wait. */
+  protected release(): void {
+    if (this.#held === 0 || (!this.#ended && (this.#inflating !== undefined || this.backlog))) return;
+    const held = this.#held;
+    this.#held = 0;
+    this.#stream.consumed(held);
   }
 
   protected get ended(): boolean {
@@ -220,7 +230,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
       return;
     }
     const before = this.#inflating ?? Promise.resolve();
-    this.#inflating = before.then(async () => {
+    const inflating = before.then(async () => {
       if (this.#ended) return;
       try {
         this.#deserialize(compressed ? await this.#options.inflater.inflate(message) : message);
@@ -236,7 +246,11 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
             : { code: status.INTERNAL, details: 'Received a compressed message that is no gzip' },
         );
       }
+      if (this.#inflating !== inflating) return;
+      this.#inflating = undefined;
+      this.release();
     });
+    this.#inflating = inflating;
   }
 
   #deserialize(bytes: Buffer): void {
@@ -259,18 +273,22 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   }
 
   #refuseBody(fault: BodyFault): void {
-    const { maxMessageBytes } = this.#options;
-    this.fail(
-      fault.kind === 'too large'
-        ? {
-            code: status.RESOURCE_EXHAUSTED,
-            details: `Received message larger than max (${fault.bytes} vs. ${maxMessageBytes})`,
-          }
-        : {
-            code: status.INTERNAL,
-            details: `Received a message whose compressed flag is ${fault.flag}, not 0 or 1`,
-          },
-    );
+    switch (fault.kind) {
+      case 'too large': {
+        const details = `Received message larger than max (${fault.bytes} vs. ${this.#maxMessageBytes})`;
+        this.fail({ code: status.RESOURCE_EXHAUSTED, details });
+        break;
+      }
+      case 'no room': {
+        const details = `Messages that are still coming in hold ${this.#options.budget.taken} bytes already`;
+        this.fail({ code: status.RESOURCE_EXHAUSTED, details });
+        break;
+      }
+      case 'bad flag': {
+        const details = `Received a message whose compressed flag is ${fault.flag}, not 0 or 1`;
+        this.fail({ code: status.INTERNAL, details });
+      }
+    }
   }
 
   #expired(): void {
@@ -297,6 +315,8 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   #settle(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
+    this.#reader.close();
+    this.release();
   }
 
   #cancel(): void {

@@ -11,6 +11,7 @@ import { Flusher } from '../http2/flusher.ts';
 import { ErrorCode } from '../http2/protocol.ts';
 import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { MessageReader } from './message-reader.ts';
+import { ReceiveBudget } from './receive-budget.ts';
 import { BYTES, sendMessage } from './send-message.ts';
 
 /** Of the generated definition of a method. */
@@ -32,7 +33,10 @@ interface Events<Response> {
 }
 
 /** Tells of 'data', and of 'end' or 'error' once. What is written may queue without bound: it is for callers that bound what they write. */
-export class ClientStream<Request, Response> extends EventEmitter<Events<Response>> implements StreamListener {
+export class ClientStream<Request, Response>
+  extends EventEmitter<Events<Response>>
+  implements StreamListener
+{
   readonly #method: BidiMethod<Request, Response>;
   readonly #connection: Connection;
   readonly #stream: Http2Stream;
@@ -43,16 +47,12 @@ export class ClientStream<Request, Response> extends EventEmitter<Events<Respons
   constructor(address: string, method: BidiMethod<Request, Response>, maxMessageBytes: number) {
     super();
     this.#method = method;
-    this.#reader = new MessageReader(
-      maxMessageBytes,
-      (message, compressed) => this.#take(message, compressed),
-      (fault) =>
-        this.#fail(
-          fault.kind === 'too large'
-            ? `a message of ${fault.bytes} bytes came, more than ${maxMessageBytes}`
-            : `a message came whose compressed flag is ${fault.flag}`,
-        ),
-    );
+    this.#reader = new MessageReader({
+      mostBytes: maxMessageBytes,
+      budget: new ReceiveBudget(2 * maxMessageBytes),
+      take: (message, compressed) => this.#take(message, compressed),
+      refuse: (fault) => this.#fail(`a message cannot be read: ${JSON.stringify(fault)}`),
+    });
     const { host, port } = parseAddress(address);
     const socket = createConnection({ host, port });
     socket.on('error', ({ message }) => (this.#failure = message));
@@ -121,7 +121,9 @@ export class ClientStream<Request, Response> extends EventEmitter<Events<Respons
     try {
       message = this.#method.responseDeserialize(bytes);
     } catch (error) {
-      this.#fail(`a message is not valid protobuf: ${error instanceof Error ? error.message : String(error)}`);
+      this.#fail(
+        `a message is not valid protobuf: ${error instanceof Error ? error.message : String(error)}`,
+      );
       return;
     }
     this.emit('data', message);

@@ -30,7 +30,8 @@ export function requestMetadata(fields: readonly string[]): Metadata {
   for (let index = 0; index < fields.length; index += 2) {
     const name = fields[index]!;
     const value = fields[index + 1]!;
-    if (name.startsWith(':') || name.startsWith('grpc-') || name === 'te' || name === 'content-type') continue;
+    if (name.startsWith(':') || name.startsWith('grpc-') || name === 'te' || name === 'content-type')
+      continue;
     try {
       if (!name.endsWith('-bin')) metadata.add(name, value);
       else for (const part of value.split(',')) metadata.add(name, Buffer.from(part.trim(), 'base64'));

@@ -8,8 +8,6 @@ export class RequestStreamCall extends ServerCall {
   #flowing: boolean | undefined;
   #flowPlanned = false;
   #messages: unknown[] = [];
-  /** Bytes that came while messages wait, which the peer may not send again yet. */
-  #held = 0;
   #halfClosed = false;
   #endTold = false;
 
@@ -55,9 +53,8 @@ export class RequestStreamCall extends ServerCall {
     if (this.#flowing === true) this.#flow();
   }
 
-  protected override received(bytes: number): void {
-    if (this.#messages.length > 0 && !this.ended) this.#held += bytes;
-    else this.consumed(bytes);
+  protected override get backlog(): boolean {
+    return this.#messages.length > 0;
   }
 
   #flow(): void {
@@ -65,11 +62,7 @@ export class RequestStreamCall extends ServerCall {
       this.emit('data', this.#messages.shift());
     if (this.ended) this.#messages = [];
     if (this.#messages.length > 0) return;
-    if (this.#held > 0) {
-      const held = this.#held;
-      this.#held = 0;
-      this.consumed(held);
-    }
+    this.release();
     if (!this.#halfClosed || this.#endTold || this.#flowing !== true || this.ended) return;
     this.#endTold = true;
     this.emit('end');

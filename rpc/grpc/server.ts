@@ -15,6 +15,7 @@ import type { Http2Stream } from '../http2/stream.ts';
 import type { CallOptions } from './call.ts';
 import { Inflater } from './inflater.ts';
 import type { EncodedMethod, ServedMethod } from './method.ts';
+import { ReceiveBudget } from './receive-budget.ts';
 import { callHead } from './request-metadata.ts';
 import { RequestStreamCall } from './request-stream-call.ts';
 import { ACCEPTED_ENCODINGS, httpErrorBlock, statusBlock } from './response-headers.ts';
@@ -30,6 +31,8 @@ export interface GrpcServerOptions {
 }
 
 const CONTENT_TYPE = /^application\/grpc(?:$|[+;])/;
+/** Of the largest size, there is room for so many that come in at the same time. */
+const MESSAGES_RECEIVED = 8;
 const MOST_HEADER_BYTES = 16 * 1024;
 const STREAM_WINDOW_BYTES = 256 * 1024;
 const CONNECTION_WINDOW_BYTES = 4 << 20;
@@ -40,6 +43,7 @@ export class GrpcServer {
   readonly #connections = new Map<Connection, ServerSession>();
   readonly #flusher = new Flusher();
   readonly #inflater: Inflater;
+  readonly #budget: ReceiveBudget;
   readonly #server: NetServer;
   #draining = false;
   #whenClosed: (() => void)[] = [];
@@ -47,13 +51,15 @@ export class GrpcServer {
   constructor(options: GrpcServerOptions) {
     this.#options = options;
     this.#inflater = new Inflater(options.maxMessageBytes);
+    this.#budget = new ReceiveBudget(MESSAGES_RECEIVED * options.maxMessageBytes);
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
   addService(definition: ServiceDefinition, implementation: UntypedServiceImplementation): void {
     for (const [name, method] of Object.entries(definition)) {
       const handler = implementation[name] ?? implementation[method.originalName ?? ''];
-      if (handler !== undefined) this.#methods.set(method.path, servedMethod(method, handler, implementation));
+      if (handler !== undefined)
+        this.#methods.set(method.path, servedMethod(method, handler, implementation));
     }
   }
 
@@ -148,6 +154,7 @@ export class GrpcServer {
       timeoutMs,
       compressed: encoding === 'gzip',
       inflater: this.#inflater,
+      budget: this.#budget,
       maxMessageBytes: this.#options.maxMessageBytes,
     };
     if (method.requestStream) new RequestStreamCall(options).start();
@@ -171,4 +178,3 @@ function servedMethod(
     handle: (handler as (...args: unknown[]) => unknown).bind(implementation),
   };
 }
-

@@ -234,8 +234,7 @@ export abstract class Session implements StreamHost {
       case FrameType.PING:
         sized('PING', end - start, 8);
         onConnection('PING', streamId);
-        if ((flags & Flag.ACK) === 0)
-          this.#write(FrameType.PING, Flag.ACK, 0, bytes.subarray(start, end));
+        if ((flags & Flag.ACK) === 0) this.#write(FrameType.PING, Flag.ACK, 0, bytes.subarray(start, end));
         else this.pinged(bytes.subarray(start, end));
         break;
       case FrameType.GOAWAY:
@@ -296,11 +295,7 @@ export abstract class Session implements StreamHost {
     }
     if ((flags & Flag.END_HEADERS) !== 0) {
       this.#block = undefined;
-      this.headerList(
-        streamId,
-        (flags & Flag.END_STREAM) !== 0,
-        this.#decoder.decode(bytes, from, to),
-      );
+      this.headerList(streamId, (flags & Flag.END_STREAM) !== 0, this.#decoder.decode(bytes, from, to));
       return;
     }
     this.#block = { streamId, flags, parts: [], bytes: 0 };
@@ -387,8 +382,7 @@ export abstract class Session implements StreamHost {
     if (stream === undefined) return;
     stream.sendWindow += bytes;
     if (bytes === 0) this.spoilStream(streamId, ErrorCode.PROTOCOL_ERROR);
-    else if (stream.sendWindow > MOST_WINDOW_BYTES)
-      this.spoilStream(streamId, ErrorCode.FLOW_CONTROL_ERROR);
+    else if (stream.sendWindow > MOST_WINDOW_BYTES) this.spoilStream(streamId, ErrorCode.FLOW_CONTROL_ERROR);
     else if (stream.hasQueue) this.wait(stream);
   }
 
@@ -463,7 +457,6 @@ function onConnection(type: string, streamId: number): void {
 function unpadded(flags: number, bytes: Buffer, start: number, end: number): [from: number, to: number] {
   if ((flags & Flag.PADDED) === 0) return [start, end];
   const padding = end > start ? bytes[start]! : 0;
-  if (end - start < 1 + padding)
-    throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, 'more padding than frame');
+  if (end - start < 1 + padding) throw new ProtocolError(ErrorCode.PROTOCOL_ERROR, 'more padding than frame');
   return [start + 1, end - padding];
 }

@@ -179,4 +179,3 @@ export class Http2Stream {
     this.listener?.onClosed();
   }
 }
-
