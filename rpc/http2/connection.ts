@@ -13,7 +13,7 @@ export interface ConnectionOptions {
   readonly onClosed: () => void;
 }
 
-/** For whoever does not begin with HTTP/2 at all. */
+/** For the peer to begin with HTTP/2, once it is connected. */
 const GREETING_MS = 10_000;
 /** For the peer to read the last frames and close; a socket that is closed with bytes unread takes those back. */
 const LINGER_MS = 1_000;
@@ -29,6 +29,7 @@ export class Connection implements Flushable {
   #blocked = false;
   #closing = false;
   #heard = true;
+  #greeted = false;
   #timer: NodeJS.Timeout;
   /** Writes to the socket so far. */
   writes = 0;
@@ -40,7 +41,7 @@ export class Connection implements Flushable {
     this.#session = session;
     session.onOutput = () => this.#outputDue();
     this.#outputDue();
-    this.#timer = setTimeout(() => this.#greetingDue(), GREETING_MS).unref();
+    this.#timer = setTimeout(() => socket.destroy(), GREETING_MS).unref();
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#received(chunk));
     socket.on('drain', () => this.#drained());
@@ -95,6 +96,11 @@ export class Connection implements Flushable {
   #received(chunk: Buffer): void {
     this.#heard = true;
     this.#session.receive(chunk);
+    if (!this.#greeted && this.#session.greeted && !this.#closing) {
+      this.#greeted = true;
+      clearTimeout(this.#timer);
+      this.#keepAlive();
+    }
     if (this.#blocked && this.#session.outbox.length > MOST_UNSENT_BYTES) this.#socket.pause();
   }
 
@@ -112,11 +118,6 @@ export class Connection implements Flushable {
     this.#socket.end();
     this.#socket.resume();
     this.#timer = setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
-  }
-
-  #greetingDue(): void {
-    if (!this.#session.greeted) this.#socket.destroy();
-    else this.#keepAlive();
   }
 
   #keepAlive(): void {
