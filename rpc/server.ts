@@ -1,6 +1,5 @@
 // A gRPC server as every process here runs it: health, reflection, size limits, guarded handlers, a bounded shutdown.
 
-import type { Server } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
@@ -58,8 +57,7 @@ export function createServer(options: ServerOptions): RpcServer {
     for (const name of ['', ...names]) health.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
   };
   setServing(false);
-  // It only ever registers itself.
-  health.addToServer(server as unknown as Server);
+  health.addToServer(server);
   addReflection(server, options.descriptors, names);
   return {
     bind: (address) => bind(server, address),
@@ -81,7 +79,7 @@ function addReflection(server: GrpcServer, descriptors: Buffer, names: readonly 
   const packages = { descriptors: { fileDescriptorProtos: filesOf(descriptors) } };
   new ReflectionService(packages as unknown as PackageDefinition, {
     services: [...names, 'grpc.health.v1.Health'],
-  }).addToServer(server as unknown as Server);
+  }).addToServer(server);
 }
 
 /** The serialized FileDescriptorProtos of a serialized FileDescriptorSet: its field 1, repeated. */
@@ -105,12 +103,8 @@ async function bind(server: GrpcServer, address: string): Promise<string> {
   }
 }
 
-function shutdown(server: GrpcServer, graceMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => server.forceShutdown(), graceMs);
-    void server.tryShutdown().then(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+async function shutdown(server: GrpcServer, graceMs: number): Promise<void> {
+  const timer = setTimeout(() => server.forceShutdown(), graceMs);
+  await server.tryShutdown();
+  clearTimeout(timer);
 }

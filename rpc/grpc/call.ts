@@ -10,7 +10,7 @@ import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { toServiceError } from '../status.ts';
 import type { Inflater } from './inflater.ts';
 import { MessageReader, type BodyFault } from './message-reader.ts';
-import type { MessageEncoder, ServedMethod } from './method.ts';
+import type { ServedMethod } from './method.ts';
 import type { ReceiveBudget } from './receive-budget.ts';
 import { requestMetadata } from './request-metadata.ts';
 import { headersBlock, statusBlock, trailersBlock, type CallStatus } from './response-headers.ts';
@@ -62,7 +62,6 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     this.#options = options;
     this.method = options.method;
     this.#stream = options.stream;
-    this.#stream.listener = this;
     this.#maxMessageBytes = options.maxMessageBytes;
     this.#reader = new MessageReader({
       mostBytes: options.maxMessageBytes,
@@ -108,7 +107,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   /** False when it has to wait for the peer, and those behind it should: 'drain' follows. `written` is told when it has left. */
   write(message: unknown, written?: () => void): boolean {
     if (this.#ended) return false;
-    const encoder = this.method.encoder ?? (BYTES as MessageEncoder);
+    const encoder = this.method.encoder ?? BYTES;
     const payload = this.method.encoder === undefined ? this.method.serialize(message) : message;
     const length = encoder.byteLength(payload);
     if (length > this.#maxMessageBytes) {
@@ -172,6 +171,8 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
 
   // --- what a kind of call does with it
 
+  /** Its stream is told of it from now on. */
+  abstract start(): void;
   protected abstract take(message: unknown): void;
   protected abstract halfClosed(): void;
 
@@ -229,28 +230,31 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
       });
       return;
     }
-    const before = this.#inflating ?? Promise.resolve();
-    const inflating = before.then(async () => {
-      if (this.#ended) return;
-      try {
-        this.#deserialize(compressed ? await this.#options.inflater.inflate(message) : message);
-      } catch (error) {
-        const tooLarge = error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
-        const { maxMessageBytes } = this.#options;
-        this.fail(
-          tooLarge
-            ? {
-                code: status.RESOURCE_EXHAUSTED,
-                details: `Received a message that decompresses to more than ${maxMessageBytes} bytes`,
-              }
-            : { code: status.INTERNAL, details: 'Received a compressed message that is no gzip' },
-        );
-      }
+    const inflating = this.#inflate(this.#inflating, message, compressed);
+    this.#inflating = inflating;
+    void inflating.finally(() => {
       if (this.#inflating !== inflating) return;
       this.#inflating = undefined;
       this.release();
     });
-    this.#inflating = inflating;
+  }
+
+  async #inflate(before: Promise<void> | undefined, message: Buffer, compressed: boolean): Promise<void> {
+    await before;
+    if (this.#ended) return;
+    try {
+      this.#deserialize(compressed ? await this.#options.inflater.inflate(message) : message);
+    } catch (error) {
+      const tooLarge = error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
+      this.fail(
+        tooLarge
+          ? {
+              code: status.RESOURCE_EXHAUSTED,
+              details: `Received a message that decompresses to more than ${this.#maxMessageBytes} bytes`,
+            }
+          : { code: status.INTERNAL, details: 'Received a compressed message that is no gzip' },
+      );
+    }
   }
 
   #deserialize(bytes: Buffer): void {

@@ -64,10 +64,14 @@ export class ClientStream<Request, Response>
         connectionWindowBytes: WINDOW_BYTES,
         now: () => performance.now(),
       },
-      [
-        ...[':method', 'POST', ':scheme', 'http', ':path', method.path, ':authority', address],
-        ...['te', 'trailers', 'content-type', 'application/grpc'],
-      ],
+      Object.entries({
+        ':method': 'POST',
+        ':scheme': 'http',
+        ':path': method.path,
+        ':authority': address,
+        te: 'trailers',
+        'content-type': 'application/grpc',
+      }).flat(),
       (fields, ended) => this.#headers(fields, ended),
     );
     this.#stream = session.call;

@@ -157,8 +157,9 @@ export class GrpcServer {
       budget: this.#budget,
       maxMessageBytes: this.#options.maxMessageBytes,
     };
-    if (method.requestStream) new RequestStreamCall(options).start();
-    else new SingleRequestCall(options);
+    const call = method.requestStream ? new RequestStreamCall(options) : new SingleRequestCall(options);
+    stream.listener = call;
+    call.start();
   }
 }
 
@@ -174,7 +175,7 @@ function servedMethod(
     responseStream,
     deserialize: requestDeserialize,
     serialize: responseSerialize as (message: unknown) => Buffer,
-    encoder: method.responseEncoder as ServedMethod['encoder'],
+    encoder: method.responseEncoder,
     handle: (handler as (...args: unknown[]) => unknown).bind(implementation),
   };
 }

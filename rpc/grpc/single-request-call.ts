@@ -6,6 +6,10 @@ export class SingleRequestCall extends ServerCall {
   request: unknown;
   #requests = 0;
 
+  start(): void {
+    // What comes starts it.
+  }
+
   protected take(message: unknown): void {
     this.request = message;
     if (++this.#requests > 1)

@@ -14,13 +14,22 @@ describe('HeaderDecoder', () => {
     expect(decode(decoder, hex('8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff')).fields).toEqual(common);
     expect(decode(decoder, hex('8286 84be 5886 a8eb 1064 9cbf')).fields).toEqual([
       ...common,
-      ...['cache-control', 'no-cache'],
+      'cache-control',
+      'no-cache',
     ]);
     expect(
       decode(decoder, hex('8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf')).fields,
     ).toEqual([
-      ...[':method', 'GET', ':scheme', 'https', ':path', '/index.html', ':authority', 'www.example.com'],
-      ...['custom-key', 'custom-value'],
+      ':method',
+      'GET',
+      ':scheme',
+      'https',
+      ':path',
+      '/index.html',
+      ':authority',
+      'www.example.com',
+      'custom-key',
+      'custom-value',
     ]);
   });
 

@@ -208,7 +208,7 @@ describe('a connection', () => {
     const [last] = peer.tell(frame(FrameType.PING, Flag.ACK, 0, ping!.payload));
     expect(last!.payload.readUInt32BE(0)).toBe(3);
     expect(RESETS(peer.tell(headers(5, REQUEST, END)))).toEqual([[5, ErrorCode.REFUSED_STREAM]]);
-    expect(peer.log).toEqual([...['1 /test.Echo/Call', '1 end', '3 /test.Echo/Call', '3 end']]);
+    expect(peer.log).toEqual(['1 /test.Echo/Call', '1 end', '3 /test.Echo/Call', '3 end']);
     peer.streams.get(1)!.finish(TRAILERS);
     expect(peer.session.ending).toBe(false);
     peer.streams.get(3)!.finish(TRAILERS);
@@ -220,8 +220,8 @@ describe('a stream', () => {
   it.each<[string, number, Buffer[]]>([
     ['without :path', PROTOCOL_ERROR, [headers(1, without(':path'))]],
     ['without :method', PROTOCOL_ERROR, [headers(1, without(':method'))]],
-    ['with :path twice', PROTOCOL_ERROR, [headers(1, [...[':path', '/'], ...REQUEST])]],
-    ['with an unknown pseudo-header', PROTOCOL_ERROR, [headers(1, [...[':x', '/'], ...REQUEST])]],
+    ['with :path twice', PROTOCOL_ERROR, [headers(1, [':path', '/', ...REQUEST])]],
+    ['with an unknown pseudo-header', PROTOCOL_ERROR, [headers(1, [':x', '/', ...REQUEST])]],
     ['with a pseudo-header behind others', PROTOCOL_ERROR, [headers(1, [...without(':path'), ':path', '/'])]],
     ['with a header of HTTP/1.1', PROTOCOL_ERROR, [headers(1, [...REQUEST, 'connection', 'close'])]],
     ['with te: gzip', PROTOCOL_ERROR, [headers(1, [...REQUEST, 'te', 'gzip'])]],

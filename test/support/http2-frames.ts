@@ -35,10 +35,14 @@ export const number = (value: number): Buffer => {
   return bytes;
 };
 
-export const REQUEST = [
-  ...[':method', 'POST', ':scheme', 'http', ':path', '/test.Echo/Call', ':authority', 'test'],
-  ...['te', 'trailers', 'content-type', 'application/grpc'],
-];
+export const REQUEST: readonly string[] = Object.entries({
+  ':method': 'POST',
+  ':scheme': 'http',
+  ':path': '/test.Echo/Call',
+  ':authority': 'test',
+  te: 'trailers',
+  'content-type': 'application/grpc',
+}).flat();
 
 export const headers = (
   streamId: number,

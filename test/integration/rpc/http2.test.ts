@@ -12,7 +12,7 @@ import {
   type ServerUnaryCall,
   type ServiceError,
 } from '@grpc/grpc-js';
-import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { ServiceDefinition } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GrpcServer, type GrpcServerOptions } from '../../../rpc/grpc/server.ts';
 import { FrameType, Flag } from '../../../rpc/http2/protocol.ts';
@@ -70,7 +70,7 @@ async function serve(
     maxConcurrentStreams: 100,
     ...options,
   });
-  server.addService(ECHO, { call: answerSame, ...implementation } as UntypedServiceImplementation);
+  server.addService(ECHO, { call: answerSame, ...implementation });
   const port = await server.bind('127.0.0.1', 0);
   cleanups.push(() => server.forceShutdown());
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
