@@ -28,7 +28,7 @@ export class HeaderDecoder {
   readonly #table: TableEntry[] = [];
   #tableBytes = 0;
   #mostTableBytes = TABLE_BYTES;
-  #block: Uint8Array = new Uint8Array(0);
+  #block: Buffer = Buffer.alloc(0);
   #at = 0;
   #end = 0;
 
@@ -37,7 +37,7 @@ export class HeaderDecoder {
   }
 
   /** Throws ProtocolError, after which the connection cannot go on. */
-  decode(block: Uint8Array, from: number, to: number): HeaderList {
+  decode(block: Buffer, from: number, to: number): HeaderList {
     this.#block = block;
     this.#at = from;
     this.#end = to;
@@ -125,9 +125,7 @@ export class HeaderDecoder {
       if (text === undefined) throw broken('a string that is not Huffman-coded');
       return text;
     }
-    let text = '';
-    for (let at = start; at < end; at++) text += String.fromCharCode(this.#block[at]!);
-    return text;
+    return this.#block.toString('latin1', start, end);
   }
 
   #byte(): number {

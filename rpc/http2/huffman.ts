@@ -27,6 +27,8 @@ const counts = new Uint16Array(LONGEST + 1);
 const starts = new Uint16Array(LONGEST + 1);
 /** By the next eight bits: symbol and length of the code they begin with, 0 where it is longer. */
 const short = new Uint16Array(1 << SHORT);
+/** For texts of usual length while they are read. */
+const scratch = Buffer.allocUnsafeSlow(1_024);
 
 for (let length = 1, code = 0; length <= LONGEST; length++, code *= 2) {
   first[length] = code;
@@ -43,7 +45,10 @@ for (let length = 1, code = 0; length <= LONGEST; length++, code *= 2) {
 
 /** The text in `bytes` from `at` to `end`, a character for each byte; undefined when they are no such text. */
 export function decodeHuffman(bytes: Uint8Array, at: number, end: number): string | undefined {
-  let text = '';
+  // The shortest codes have five bits.
+  const most = ((end - at) * 8) / 5;
+  const text = most <= scratch.length ? scratch : Buffer.allocUnsafe(Math.ceil(most));
+  let length = 0;
   let bits = 0; // at most 7 + 8 + what a long code has, always below 2^31
   let held = 0;
   for (;;) {
@@ -55,14 +60,14 @@ export function decodeHuffman(bytes: Uint8Array, at: number, end: number): strin
     const found = short[(bits >>> (held - SHORT)) & 0xff]!;
     if (found !== 0) {
       held -= found & 15;
-      text += String.fromCharCode(found >>> 4);
+      text[length++] = found >>> 4;
       continue;
     }
     // A long code: bit by bit from where it begins.
     let code = (bits >>> (held - SHORT)) & 0xff;
     held -= SHORT;
     let symbol = -1;
-    for (let length = SHORT + 1; length <= LONGEST; length++) {
+    for (let bitCount = SHORT + 1; bitCount <= LONGEST; bitCount++) {
       if (held === 0) {
         if (at === end) return undefined;
         bits = bytes[at++]!;
@@ -70,22 +75,25 @@ export function decodeHuffman(bytes: Uint8Array, at: number, end: number): strin
       }
       held--;
       code = code * 2 + ((bits >>> held) & 1);
-      const rank = code - first[length]!;
-      if (rank >= 0 && rank < counts[length]!) {
-        symbol = symbols[starts[length]! + rank]!;
+      const rank = code - first[bitCount]!;
+      if (rank >= 0 && rank < counts[bitCount]!) {
+        symbol = symbols[starts[bitCount]! + rank]!;
         break;
       }
     }
     if (symbol < 0 || symbol === END) return undefined;
-    text += String.fromCharCode(symbol);
+    text[length++] = symbol;
   }
   // Fewer than eight bits are left: short codes, then ones that fill the last byte.
   while (held > 0) {
     const rest = bits & ((1 << held) - 1);
     const found = short[((rest << (SHORT - held)) | ((1 << (SHORT - held)) - 1)) & 0xff]!;
-    if (found === 0 || (found & 15) > held) return rest === (1 << held) - 1 ? text : undefined;
+    if (found === 0 || (found & 15) > held) {
+      if (rest !== (1 << held) - 1) return undefined;
+      break;
+    }
     held -= found & 15;
-    text += String.fromCharCode(found >>> 4);
+    text[length++] = found >>> 4;
   }
-  return text;
+  return text.toString('latin1', 0, length);
 }

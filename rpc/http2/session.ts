@@ -45,7 +45,7 @@ const MOST_OUTBOX_BYTES = 256 * 1024;
 /** A header block in its compressed form, over all of its frames. */
 const MOST_BLOCK_BYTES = 64 * 1024;
 /** Requests that a peer may take back or spoil in a second, beside as many at once as may be open. */
-const SPOILED_PER_SECOND = 100;
+const SPOILED_PER_SECOND = 500;
 /** Streams that were reset here of which a peer may not know yet. */
 const MOST_RESET_REMEMBERED = 256;
 
