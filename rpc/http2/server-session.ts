@@ -34,7 +34,7 @@ export class ServerSession extends Session {
       return;
     }
     this.#draining = 'announced';
-    this.goAway(MOST_WINDOW_BYTES, ErrorCode.NO_ERROR, '');
+    this.writer.goAway(MOST_WINDOW_BYTES, ErrorCode.NO_ERROR, '');
     // Its answer comes behind the requests that were on their way.
     this.ping(DRAIN_PING);
   }
@@ -42,7 +42,7 @@ export class ServerSession extends Session {
   protected override pinged(payload: Buffer): void {
     if (this.#draining !== 'announced' || !DRAIN_PING.equals(payload)) return;
     this.#draining = 'refusing';
-    this.goAway(this.lastStreamId, ErrorCode.NO_ERROR, '');
+    this.writer.goAway(this.lastStreamId, ErrorCode.NO_ERROR, '');
   }
 
   protected headerList(streamId: number, ended: boolean, list: HeaderList): void {

@@ -3,6 +3,7 @@
 
 import { ErrorCode, FrameType, MOST_FRAME_BYTES } from './protocol.ts';
 import type { Outbox } from './outbox.ts';
+import type { Sender, Sending } from './sending.ts';
 
 /** Hears of a stream. */
 export interface StreamListener {
@@ -21,23 +22,17 @@ export interface StreamListener {
 /** What a stream needs of its session. */
 export interface StreamHost {
   readonly outbox: Outbox;
-  /** Bytes of DATA that the connection takes now. */
-  room(): number;
-  /** Streams wait for that room already. */
-  readonly crowded: boolean;
+  readonly sending: Sending;
   /** DATA went into the outbox. */
-  sent(bytes: number): void;
-  /** Other frames did. */
-  touched(): void;
-  /** Calls `sendQueued` when there is room. */
-  wait(stream: Http2Stream): void;
+  sent(): void;
   headers(streamId: number, block: Buffer, endStream: boolean): void;
+  windowUpdate(streamId: number, bytes: number): void;
   resetStream(streamId: number, code: ErrorCode): void;
   credit(bytes: number): void;
   forget(stream: Http2Stream): void;
 }
 
-export class Http2Stream {
+export class Http2Stream implements Sender {
   readonly id: number;
   /** Where `reserve` makes room. */
   readonly outbox: Outbox;
@@ -88,9 +83,10 @@ export class Http2Stream {
     if (this.#queue.length > 0 || this.sendWindow < length || length > MOST_FRAME_BYTES || this.#over)
       return -1;
     const host = this.#host;
-    if (host.crowded || host.room() < length) return -1;
+    if (host.sending.crowded || host.sending.room() < length) return -1;
     this.sendWindow -= length;
-    host.sent(length);
+    host.sending.sent(length);
+    host.sent();
     return this.outbox.frame(FrameType.DATA, 0, this.id, length);
   }
 
@@ -98,7 +94,7 @@ export class Http2Stream {
   queue(bytes: Buffer): void {
     if (this.#over) return;
     this.#queue.push(bytes);
-    this.#host.wait(this);
+    this.#host.sending.wait(this);
   }
 
   /** Ends the answer once everything queued is sent. */
@@ -139,23 +135,25 @@ export class Http2Stream {
     if (this.remoteEnded || this.#over) return;
     this.#consumed += bytes;
     if (this.#consumed < this.#window / 2) return;
-    const host = this.#host;
-    const at = host.outbox.frame(FrameType.WINDOW_UPDATE, 0, this.id, 4);
-    host.outbox.bytes.writeUInt32BE(this.#consumed, at);
-    host.touched();
+    this.#host.windowUpdate(this.id, this.#consumed);
     this.receiveWindow += this.#consumed;
     this.#consumed = 0;
   }
 
-  /** Sends at most a frame of what waits; true when more could be sent at once. */
   sendQueued(): boolean {
     const host = this.#host;
     const first = this.#queue[0];
     if (first === undefined || this.#over) return false;
-    const count = Math.min(first.length - this.#offset, this.sendWindow, host.room(), MOST_FRAME_BYTES);
+    const count = Math.min(
+      first.length - this.#offset,
+      this.sendWindow,
+      host.sending.room(),
+      MOST_FRAME_BYTES,
+    );
     if (count <= 0) return false;
     this.sendWindow -= count;
-    host.sent(count);
+    host.sending.sent(count);
+    host.sent();
     const at = host.outbox.frame(FrameType.DATA, 0, this.id, count);
     first.copy(host.outbox.bytes, at, this.#offset, this.#offset + count);
     this.#offset += count;
