@@ -8,10 +8,8 @@ import type { Connection } from '../http2/connection.ts';
 import type { RequestHead } from '../http2/request-head.ts';
 import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { toServiceError } from '../status.ts';
-import type { Inflater } from './inflater.ts';
-import { MessageReader, type BodyFault } from './message-reader.ts';
 import type { ServedMethod } from './method.ts';
-import type { ReceiveBudget } from './receive-budget.ts';
+import { RequestBody, type BodyListener, type BodyOptions } from './request-body.ts';
 import { requestMetadata } from './request-metadata.ts';
 import { headersBlock, statusBlock, trailersBlock, type CallStatus } from './response-headers.ts';
 import { BYTES, sendMessage } from './send-message.ts';
@@ -20,29 +18,25 @@ import { BYTES, sendMessage } from './send-message.ts';
 const MOST_TIMER_MS = 0x7fff_ffff;
 const OK: CallStatus = { code: status.OK, details: '' };
 
-export interface CallOptions {
+export interface CallOptions extends BodyOptions {
   readonly method: ServedMethod;
   readonly connection: Connection;
   readonly stream: Http2Stream;
   readonly head: RequestHead;
   /** In milliseconds. */
   readonly timeoutMs: number | undefined;
-  readonly compressed: boolean;
-  readonly inflater: Inflater;
-  readonly budget: ReceiveBudget;
-  readonly maxMessageBytes: number;
 }
 
 /**
  * Tells of 'cancelled' when nobody waits for its answer any more, of 'drain' after a `write` that returned false, and of 'close' last. An 'error' that is
  * emitted on it ends it with that status.
  */
-export abstract class ServerCall extends EventEmitter implements StreamListener {
+export abstract class ServerCall extends EventEmitter implements StreamListener, BodyListener {
   cancelled = false;
   protected readonly method: ServedMethod;
   readonly #options: CallOptions;
   readonly #stream: Http2Stream;
-  readonly #reader: MessageReader;
+  readonly #body: RequestBody;
   readonly #deadline: number;
   readonly #maxMessageBytes: number;
   #timer: NodeJS.Timeout | undefined;
@@ -52,10 +46,6 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   #closed = false;
   /** Told once what is queued has left. */
   #written: (() => void)[] = [];
-  /** Messages behind a compressed one wait for it. */
-  #inflating: Promise<void> | undefined;
-  /** Bytes that came while messages wait: the peer may not send as many again yet. */
-  #held = 0;
 
   constructor(options: CallOptions) {
     super();
@@ -63,12 +53,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     this.method = options.method;
     this.#stream = options.stream;
     this.#maxMessageBytes = options.maxMessageBytes;
-    this.#reader = new MessageReader({
-      mostBytes: options.maxMessageBytes,
-      budget: options.budget,
-      take: (message, compressed) => this.#message(message, compressed),
-      refuse: (fault) => this.#refuseBody(fault),
-    });
+    this.#body = new RequestBody(options, this);
     const { timeoutMs } = options;
     this.#deadline = timeoutMs === undefined ? Infinity : Date.now() + timeoutMs;
     if (timeoutMs !== undefined && timeoutMs <= MOST_TIMER_MS)
@@ -143,14 +128,15 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   // --- what the stream tells
 
   onData(bytes: Buffer, start: number, end: number): void {
-    if (!this.#ended) this.#reader.push(bytes, start, end);
-    this.#held += end - start;
-    this.release();
+    this.#body.push(bytes, start, end);
   }
 
   onEnd(): void {
-    if (this.#inflating !== undefined) void this.#inflating.then(() => this.#halfClosed());
-    else this.#halfClosed();
+    this.#body.end((whole) => {
+      if (this.#ended) return;
+      if (whole) this.halfClosed();
+      else this.fail({ code: status.INTERNAL, details: 'The request ended in the middle of a message' });
+    });
   }
 
   onDrained(): void {
@@ -169,6 +155,29 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     process.nextTick(() => this.#close());
   }
 
+  // --- what its body tells
+
+  message(bytes: Buffer): void {
+    if (this.#ended) return;
+    let message: unknown;
+    try {
+      message = this.method.deserialize(bytes);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.fail(toServiceError(malformedMessage(this.method.path, why)));
+      return;
+    }
+    this.take(message);
+  }
+
+  consumed(bytes: number): void {
+    this.#stream.consumed(bytes);
+  }
+
+  get backlog(): boolean {
+    return false;
+  }
+
   // --- what a kind of call does with it
 
   /** Its stream is told of it from now on. */
@@ -176,17 +185,9 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   protected abstract take(message: unknown): void;
   protected abstract halfClosed(): void;
 
-  /** Messages wait to be taken. */
-  protected get backlog(): boolean {
-    return false;
-  }
-
-  /** Lets the peer send on, unless messages wait. */
+  /** Messages wait no longer. */
   protected release(): void {
-    if (this.#held === 0 || (!this.#ended && (this.#inflating !== undefined || this.backlog))) return;
-    const held = this.#held;
-    this.#held = 0;
-    this.#stream.consumed(held);
+    this.#body.release();
   }
 
   protected get ended(): boolean {
@@ -218,83 +219,6 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
     this.end(trailers);
   }
 
-  #message(message: Buffer, compressed: boolean): void {
-    if (!compressed && this.#inflating === undefined) {
-      this.#deserialize(message);
-      return;
-    }
-    if (compressed && !this.#options.compressed) {
-      this.fail({
-        code: status.INTERNAL,
-        details: 'Received a compressed message of a call without grpc-encoding',
-      });
-      return;
-    }
-    const inflating = this.#inflate(this.#inflating, message, compressed);
-    this.#inflating = inflating;
-    void inflating.finally(() => {
-      if (this.#inflating !== inflating) return;
-      this.#inflating = undefined;
-      this.release();
-    });
-  }
-
-  async #inflate(before: Promise<void> | undefined, message: Buffer, compressed: boolean): Promise<void> {
-    await before;
-    if (this.#ended) return;
-    try {
-      this.#deserialize(compressed ? await this.#options.inflater.inflate(message) : message);
-    } catch (error) {
-      const tooLarge = error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
-      this.fail(
-        tooLarge
-          ? {
-              code: status.RESOURCE_EXHAUSTED,
-              details: `Received a message that decompresses to more than ${this.#maxMessageBytes} bytes`,
-            }
-          : { code: status.INTERNAL, details: 'Received a compressed message that is no gzip' },
-      );
-    }
-  }
-
-  #deserialize(bytes: Buffer): void {
-    if (this.#ended) return;
-    let message: unknown;
-    try {
-      message = this.method.deserialize(bytes);
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      this.fail(toServiceError(malformedMessage(this.method.path, why)));
-      return;
-    }
-    this.take(message);
-  }
-
-  #halfClosed(): void {
-    if (this.#ended) return;
-    if (this.#reader.complete) this.halfClosed();
-    else this.fail({ code: status.INTERNAL, details: 'The request ended in the middle of a message' });
-  }
-
-  #refuseBody(fault: BodyFault): void {
-    switch (fault.kind) {
-      case 'too large': {
-        const details = `Received message larger than max (${fault.bytes} vs. ${this.#maxMessageBytes})`;
-        this.fail({ code: status.RESOURCE_EXHAUSTED, details });
-        break;
-      }
-      case 'no room': {
-        const details = `Messages that are still coming in hold ${this.#options.budget.taken} bytes already`;
-        this.fail({ code: status.RESOURCE_EXHAUSTED, details });
-        break;
-      }
-      case 'bad flag': {
-        const details = `Received a message whose compressed flag is ${fault.flag}, not 0 or 1`;
-        this.fail({ code: status.INTERNAL, details });
-      }
-    }
-  }
-
   #expired(): void {
     this.fail({ code: status.DEADLINE_EXCEEDED, details: 'Deadline exceeded' });
     this.#cancel();
@@ -319,8 +243,7 @@ export abstract class ServerCall extends EventEmitter implements StreamListener 
   #settle(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#reader.close();
-    this.release();
+    this.#body.close();
   }
 
   #cancel(): void {

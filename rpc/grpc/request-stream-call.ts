@@ -53,7 +53,7 @@ export class RequestStreamCall extends ServerCall {
     if (this.#flowing === true) this.#flow();
   }
 
-  protected override get backlog(): boolean {
+  override get backlog(): boolean {
     return this.#messages.length > 0;
   }
 
