@@ -1,12 +1,20 @@
 import { array, assert, constant, nat, property, record, string } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GenerateEvent, type Delta } from '../gen/proto/internvl/v1/inference.ts';
-import { encodeDelta } from './events.ts';
+import { encodedDelta, eventEncoder } from './events.ts';
 
 const generated = (value: Delta): Buffer =>
   Buffer.from(GenerateEvent.encode({ event: { $case: 'delta', value } }).finish());
 
-describe('encodeDelta', () => {
+const written = (delta: Delta): Buffer => {
+  const event = encodedDelta(delta);
+  const bytes = Buffer.alloc(eventEncoder.byteLength(event) + 2, 0xee);
+  eventEncoder.write(event, bytes, 1);
+  expect([bytes[0], bytes.at(-1)]).toEqual([0xee, 0xee]);
+  return bytes.subarray(1, -1);
+};
+
+describe('eventEncoder', () => {
   it.each<[string, Delta]>([
     ['one token', { text: ' the', tokenIds: [562], logprobs: [] }],
     ['a character that is not complete', { text: '', tokenIds: [231], logprobs: [] }],
@@ -23,7 +31,7 @@ describe('encodeDelta', () => {
       },
     ],
   ])('writes %s as the generated code does', (_, delta) => {
-    expect(encodeDelta(delta).equals(generated(delta))).toBe(true);
+    expect(written(delta).equals(generated(delta))).toBe(true);
   });
 
   it('writes any text and ids as the generated code does', () => {
@@ -32,6 +40,6 @@ describe('encodeDelta', () => {
       tokenIds: array(nat({ max: 0xffff_ffff })),
       logprobs: constant([]),
     });
-    assert(property(deltas, (delta) => encodeDelta(delta).equals(generated(delta))));
+    assert(property(deltas, (delta) => written(delta).equals(generated(delta))));
   }, 30_000);
 });

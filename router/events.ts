@@ -1,36 +1,77 @@
-// The events of an answer as bytes. A delta goes out for each token of each stream, so it is written here in one piece; everything else
-// is left to the generated code.
+// The events of an answer as bytes. A delta goes out for each token of each stream, so it is written in one piece where it leaves from;
+// everything else is left to the generated code.
 
 import { GenerateEvent, type Delta } from '../gen/proto/internvl/v1/inference.ts';
+import type { MessageEncoder } from '../rpc/grpc/method.ts';
 
 // Field number and wire type of GenerateEvent.delta, Delta.text and Delta.token_ids.
 const DELTA = (2 << 3) | 2;
 const TEXT = (1 << 3) | 2;
 const TOKEN_IDS = (2 << 3) | 2;
+/** Shorter texts are written here character by character: less than a call into native code takes. */
+const SHORT_TEXT = 32;
+
+/** A delta without log-probabilities, or any event as bytes. */
+export type EncodedEvent = Delta | Buffer;
 
 export function encodeEvent(event: NonNullable<GenerateEvent['event']>): Buffer {
   return Buffer.from(GenerateEvent.encode({ event }).finish());
 }
 
-/** The same bytes as `encodeEvent` gives for a delta. */
-export function encodeDelta(delta: Delta): Buffer {
-  const { text, tokenIds, logprobs } = delta;
-  if (logprobs.length > 0) return encodeEvent({ $case: 'delta', value: delta });
-  const textBytes = Buffer.byteLength(text);
-  let idBytes = 0;
-  for (const id of tokenIds) idBytes += varintLength(id);
-  const length = fieldLength(textBytes) + fieldLength(idBytes);
-  const bytes = Buffer.allocUnsafe(1 + varintLength(length) + length);
-  let at = writeHeader(bytes, 0, DELTA, length);
-  if (textBytes > 0) {
-    at = writeHeader(bytes, at, TEXT, textBytes);
-    at += bytes.write(text, at);
-  }
-  if (idBytes > 0) {
-    at = writeHeader(bytes, at, TOKEN_IDS, idBytes);
-    for (const id of tokenIds) at = writeVarint(bytes, at, id);
-  }
-  return bytes;
+/** What `eventEncoder` writes a delta from. */
+export function encodedDelta(delta: Delta): EncodedEvent {
+  return delta.logprobs.length === 0 ? delta : encodeEvent({ $case: 'delta', value: delta });
+}
+
+/** Writes the same bytes as `encodeEvent` gives. */
+export const eventEncoder: MessageEncoder<EncodedEvent> = {
+  byteLength(event) {
+    if (Buffer.isBuffer(event)) return event.length;
+    const length = deltaLength(event);
+    return 1 + varintLength(length) + length;
+  },
+  write(event, bytes, start) {
+    if (Buffer.isBuffer(event)) {
+      event.copy(bytes, start);
+      return;
+    }
+    const { text, tokenIds } = event;
+    let at = writeHeader(bytes, start, DELTA, deltaLength(event));
+    if (text !== '') {
+      at = writeHeader(bytes, at, TEXT, textLength(text));
+      at = writeText(bytes, at, text);
+    }
+    if (tokenIds.length > 0) {
+      at = writeHeader(bytes, at, TOKEN_IDS, idsLength(tokenIds));
+      for (const id of tokenIds) at = writeVarint(bytes, at, id);
+    }
+  },
+};
+
+function deltaLength({ text, tokenIds }: Delta): number {
+  return fieldLength(textLength(text)) + fieldLength(idsLength(tokenIds));
+}
+
+function idsLength(tokenIds: readonly number[]): number {
+  let length = 0;
+  for (const id of tokenIds) length += varintLength(id);
+  return length;
+}
+
+function textLength(text: string): number {
+  return isShortAscii(text) ? text.length : Buffer.byteLength(text);
+}
+
+function writeText(bytes: Buffer, at: number, text: string): number {
+  if (!isShortAscii(text)) return at + bytes.write(text, at);
+  for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index);
+  return at + text.length;
+}
+
+function isShortAscii(text: string): boolean {
+  if (text.length > SHORT_TEXT) return false;
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7f) return false;
+  return true;
 }
 
 /** Bytes of a length-delimited field; an empty one is left out. */

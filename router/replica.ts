@@ -101,7 +101,7 @@ export class Replica {
       clientChannelOptions({ maxMessageBytes: options.maxMessageBytes, ownConnection: true }),
     );
     this.#sender = new PictureSender(this.#client, options.counters);
-    this.#session = new Session(this.#client, options.session, {
+    this.#session = new Session(options.session, {
       onMessage: (message) => this.#received(message),
       onLost: (reason) => this.#lost(reason),
     });

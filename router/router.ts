@@ -39,7 +39,7 @@ const MOST_UPLOADED = 0.5;
 /** While a deployment goes over to another model, replicas of both are served. A fixed list has no such time: there it is a mistake. */
 const MOST_MODELS_DISCOVERED = 2;
 /** Streams that get tokens in one turn of the event loop: about a millisecond of work. What comes in meanwhile waits as long at most. */
-const STREAMS_A_TURN = 96;
+const STREAMS_A_TURN = 256;
 /** The exchange with a replica: a batch of prompts, or a step's log-probabilities. */
 const MAX_SESSION_MESSAGE_BYTES = 64 << 20;
 
@@ -131,7 +131,14 @@ export class Router {
         name,
         id: uid,
         address,
-        session: { ...DEFAULT_SESSION, ...session, routerId, random: Math.random },
+        session: {
+          ...DEFAULT_SESSION,
+          ...session,
+          routerId,
+          address,
+          maxMessageBytes: MAX_SESSION_MESSAGE_BYTES,
+          random: Math.random,
+        },
         breaker,
         maxMessageBytes: MAX_SESSION_MESSAGE_BYTES,
         models: this.#models,

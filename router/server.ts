@@ -8,10 +8,9 @@ import {
   type ServerUnaryCall,
   type ServerWritableStream,
 } from '@grpc/grpc-js';
-import { directCall, type StreamingCall } from '../rpc/direct-call.ts';
 import { answer, malformedMessage } from '../rpc/guard.ts';
 import { RpcError } from '../rpc/status.ts';
-import { StreamWriter } from '../rpc/writer.ts';
+import { StreamWriter, type WritableCall } from '../rpc/writer.ts';
 import {
   InferenceService,
   type CountTokensRequest,
@@ -34,7 +33,7 @@ import { Caller, type ServerCall } from './caller.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import { MalformedRequest, type RequestTypes } from './decode-request.ts';
-import { encodeDelta, encodeEvent } from './events.ts';
+import { encodedDelta, encodeEvent, eventEncoder, type EncodedEvent } from './events.ts';
 import { admit, bytesOf, isHeavy, prepare, promptOf, type Admitted } from './intake.ts';
 import { LargeRequest, largeRequests } from './large-request.ts';
 import type { RouterMetrics } from './metrics.ts';
@@ -66,12 +65,12 @@ export interface InferenceOptions {
 
 type GenerationCall = ServerCall & { readonly request: GenerateRequest | LargeRequest };
 
-/** internvl.v1.Inference with events that are bytes already, of which one goes out for each token, and with large requests and pieces of pictures left as they are. */
+/** internvl.v1.Inference with events as `eventEncoder` takes them, and with large requests and pieces of pictures left as they are. */
 export const inferenceService = {
   ...InferenceService,
   generate: {
     ...largeRequests(InferenceService.generate),
-    responseSerialize: (event: Buffer): Buffer => event,
+    responseEncoder: eventEncoder,
   },
   generateOnce: largeRequests(InferenceService.generateOnce),
   countTokens: largeRequests(InferenceService.countTokens),
@@ -112,16 +111,15 @@ export class Inference {
   }
 
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
-    // The stream carries bytes: see `inferenceService`.
-    const writer = new StreamWriter(directCall(call as unknown as StreamingCall<Buffer>), {
-      byteLength: (event) => event.length,
+    const writer = new StreamWriter(call as unknown as WritableCall<EncodedEvent>, {
+      byteLength: (event) => eventEncoder.byteLength(event),
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
     });
     // A call that fails is ended by its handler's rejection; answers that wait behind a slow reader are dropped with it.
     await this.#answer(call, {
       started: (started) => writer.write(encodeEvent({ $case: 'started', value: started })),
-      delta: (delta) => writer.write(encodeDelta(delta)),
+      delta: (delta) => writer.write(encodedDelta(delta)),
       finished: (finished) => {
         writer.write(encodeEvent({ $case: 'finished', value: finished }));
         writer.end();

@@ -1,19 +1,24 @@
 // One Session stream to one replica: connects, says hello, keeps it alive, notices when it is dead, and connects again. What the messages
 // mean is the replica's business.
 
-import type { ClientDuplexStream } from '@grpc/grpc-js';
-import type {
-  EngineClient,
-  EngineMessage,
-  RouterMessage,
-  Submit,
+import { ClientStream } from '../rpc/grpc/client-stream.ts';
+import {
+  EngineService,
+  type EngineMessage,
+  type RouterMessage,
+  type Submit,
 } from '../gen/proto/internvl/engine/v1/engine.ts';
 
 const PROTOCOL_MINOR = 0;
 const GRACE_MS = 100;
 
+type Stream = ClientStream<RouterMessage, EngineMessage>;
+
 export interface SessionOptions {
   readonly routerId: string;
+  /** HOST:PORT of the replica. */
+  readonly address: string;
+  readonly maxMessageBytes: number;
   /** A heartbeat goes out when nothing was sent for this long. */
   readonly heartbeatMs: number;
   /** The replica is lost when nothing came for this long. */
@@ -24,7 +29,7 @@ export interface SessionOptions {
   readonly random: () => number;
 }
 
-export const DEFAULT_SESSION: Omit<SessionOptions, 'routerId' | 'random'> = {
+export const DEFAULT_SESSION: Omit<SessionOptions, 'routerId' | 'address' | 'maxMessageBytes' | 'random'> = {
   heartbeatMs: 2_000,
   silenceMs: 4_500, // two heartbeats missed; a replica that hangs is promised to be noticed within 5 s
   firstReconnectMs: 100,
@@ -40,10 +45,9 @@ export interface SessionListener {
 
 /** Keeps one stream open until `close`. */
 export class Session {
-  readonly #client: EngineClient;
   readonly #options: SessionOptions;
   readonly #listener: SessionListener;
-  #stream: ClientDuplexStream<RouterMessage, EngineMessage> | undefined;
+  #stream: Stream | undefined;
   #closed = false;
   #failures = 0;
   #retryTimer: NodeJS.Timeout | undefined;
@@ -57,15 +61,18 @@ export class Session {
   /** Messages that have come. */
   #heard = 0;
 
-  constructor(client: EngineClient, options: SessionOptions, listener: SessionListener) {
-    this.#client = client;
+  constructor(options: SessionOptions, listener: SessionListener) {
     this.#options = options;
     this.#listener = listener;
   }
 
   open(): void {
     if (this.#closed || this.#stream !== undefined) return;
-    const stream = this.#client.session();
+    const stream: Stream = new ClientStream(
+      this.#options.address,
+      EngineService.session,
+      this.#options.maxMessageBytes,
+    );
     this.#stream = stream;
     stream.on('data', (message: EngineMessage) => this.#received(stream, message));
     stream.on('error', (error) => this.#lost(stream, error.message));
@@ -121,7 +128,7 @@ export class Session {
     if (this.#stream !== undefined) this.#lost(this.#stream, 'the router closed the session');
   }
 
-  #received(stream: ClientDuplexStream<RouterMessage, EngineMessage>, { message }: EngineMessage): void {
+  #received(stream: Stream, { message }: EngineMessage): void {
     if (stream !== this.#stream) return;
     this.#heard++;
     this.#silenceTimer?.refresh();
@@ -138,14 +145,14 @@ export class Session {
   }
 
   // Timers run before sockets are read: after a stall of this process, what came meanwhile has yet to be taken in.
-  #silent(stream: ClientDuplexStream<RouterMessage, EngineMessage>): void {
+  #silent(stream: Stream): void {
     const heard = this.#heard;
     setTimeout(() => {
       if (this.#heard === heard) this.#lost(stream, `nothing heard for ${this.#options.silenceMs} ms`);
     }, GRACE_MS);
   }
 
-  #lost(stream: ClientDuplexStream<RouterMessage, EngineMessage>, reason: string): void {
+  #lost(stream: Stream, reason: string): void {
     if (stream !== this.#stream) return;
     this.#stream = undefined;
     clearInterval(this.#heartbeatTimer);

@@ -1,6 +1,5 @@
 // A gRPC server as every process here runs it: health, reflection, size limits, guarded handlers, a bounded shutdown.
 
-import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
@@ -8,8 +7,8 @@ import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { HealthImplementation } from 'grpc-health-check';
 import { formatAddress, parseAddress } from './address.ts';
 import { bindError } from './bind-error.ts';
-import { rememberCall } from './direct-call.ts';
-import { guardHandlers, refuseUndecodable, tolerantDefinition } from './guard.ts';
+import { GrpcServer } from './grpc/server.ts';
+import { guardHandlers } from './guard.ts';
 import { describeError } from './log.ts';
 import type { Logger } from './log.ts';
 
@@ -38,19 +37,16 @@ export interface RpcServer {
 
 /** Creates a server with grpc.health.v1 and reflection beside the given services. */
 export function createServer(options: ServerOptions): RpcServer {
-  const server = new Server({
-    'grpc.max_receive_message_length': options.maxMessageBytes,
-    'grpc.max_send_message_length': options.maxMessageBytes,
-    'grpc.keepalive_time_ms': 30_000,
-    'grpc.keepalive_timeout_ms': 10_000,
-    'grpc.max_concurrent_streams': 4096,
-    'grpc.enable_channelz': 0,
-    interceptors: [rememberCall, refuseUndecodable],
+  const server = new GrpcServer({
+    maxMessageBytes: options.maxMessageBytes,
+    keepaliveMs: 30_000,
+    keepaliveTimeoutMs: 10_000,
+    maxConcurrentStreams: 4096,
   });
   const names = options.services.map(({ definition }) => serviceName(definition));
   for (const { definition, implementation } of options.services) {
     server.addService(
-      tolerantDefinition(definition),
+      definition,
       guardHandlers(definition, implementation, (id, err) =>
         options.logger?.error('internal error', { id, err: describeError(err) }),
       ),
@@ -79,7 +75,7 @@ function serviceName(definition: ServiceDefinition): string {
  * Reflection answers with the compiler's own descriptors. Going through a proto-loader package instead would rebuild them, and lose the names
  * of JSON fields and of map entries on the way: strict clients refuse such descriptors.
  */
-function addReflection(server: Server, descriptors: Buffer, names: readonly string[]): void {
+function addReflection(server: GrpcServer, descriptors: Buffer, names: readonly string[]): void {
   const packages = { descriptors: { fileDescriptorProtos: filesOf(descriptors) } };
   new ReflectionService(packages as unknown as PackageDefinition, {
     services: [...names, 'grpc.health.v1.Health'],
@@ -98,25 +94,17 @@ function filesOf(descriptors: Buffer): Buffer[] {
   return files;
 }
 
-function bind(server: Server, address: string): Promise<string> {
-  const { host } = parseAddress(address);
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (err, port) => {
-      if (err) reject(bindError(address, err));
-      else resolve(formatAddress({ host, port }));
-    });
-  });
+async function bind(server: GrpcServer, address: string): Promise<string> {
+  const { host, port } = parseAddress(address);
+  try {
+    return formatAddress({ host, port: await server.bind(host, port) });
+  } catch (error) {
+    throw bindError(address, error as Error);
+  }
 }
 
-function shutdown(server: Server, graceMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      server.forceShutdown();
-      resolve();
-    }, graceMs);
-    server.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+async function shutdown(server: GrpcServer, graceMs: number): Promise<void> {
+  const timer = setTimeout(() => server.forceShutdown(), graceMs);
+  await server.tryShutdown();
+  clearTimeout(timer);
 }

@@ -26,9 +26,6 @@ export interface WriterOptions<T> {
 
 const DEFAULT_MAX_BYTES = 8 << 20;
 const DEFAULT_MAX_AGE_MS = 30_000;
-/** How long a cut-off peer has to take what is buffered and read its status before the stream is reset. */
-const RESET_AFTER_MS = 1_000;
-const HTTP2_ENHANCE_YOUR_CALM = 0xb; // gRPC maps it to RESOURCE_EXHAUSTED
 
 /** Writes messages in order with bounded memory. */
 export class StreamWriter<T> {
@@ -168,33 +165,8 @@ export class StreamWriter<T> {
   }
 }
 
-/** Ends a stream with an error; a server's stream whose peer does not even read that is reset, which frees what it buffers. */
+/** Ends a stream with an error, at either end. */
 export function abortCall<T>(call: WritableCall<T>, error: RpcError): void {
-  if (call.cancel) {
-    call.cancel();
-    return;
-  }
-  call.emit('error', toServiceError(error));
-  const http2 = http2StreamOf(call);
-  if (!http2) return;
-  const timer = setTimeout(() => http2.close(HTTP2_ENHANCE_YOUR_CALM), RESET_AFTER_MS).unref();
-  http2.once('close', () => clearTimeout(timer));
-}
-
-interface Http2Stream {
-  close(code: number): void;
-  once(event: 'close', listener: () => void): unknown;
-}
-
-// grpc-js has no public way to reset a server's stream; when its insides change, the status alone has to do.
-function http2StreamOf(call: object): Http2Stream | undefined {
-  const inner: unknown = 'call' in call ? call.call : undefined;
-  let at = inner;
-  for (let depth = 0; depth < 4 && typeof at === 'object' && at !== null; depth++) {
-    if ('stream' in at && typeof at.stream === 'object' && at.stream !== null && 'close' in at.stream) {
-      return at.stream as Http2Stream;
-    }
-    at = 'nextCall' in at ? at.nextCall : undefined; // past interceptors
-  }
-  return undefined;
+  if (call.cancel) call.cancel();
+  else call.emit('error', toServiceError(error));
 }

@@ -21,6 +21,13 @@ export class Detokenizer {
     const { vocabulary } = this.#tokenizer;
     let text = '';
     for (const id of ids) {
+      if (this.#segmentHasText && this.#segment?.settled === true) {
+        const plain = vocabulary.plainText(id);
+        if (plain !== '') {
+          text += plain;
+          continue;
+        }
+      }
       if (!vocabulary.has(id)) continue;
       switch (vocabulary.kind(id)) {
         case 'special':

@@ -18,6 +18,11 @@ export class PieceDecoder {
     this.#vocabulary = vocabulary;
   }
 
+  /** What a piece says no longer depends on what came before it. */
+  get settled(): boolean {
+    return this.#wroteText && this.#bytes.length === 0;
+  }
+
   /** The text that is certain after this piece; text is how the piece is spelled here, which may differ from its entry. */
   push(text: string): string {
     const { model } = this.#vocabulary;

@@ -1,5 +1,5 @@
 import type { AddedTokens } from './added-tokens.ts';
-import type { SentencePieceModel } from './sentencepiece-model.ts';
+import { SPACE_SYMBOL, type SentencePieceModel } from './sentencepiece-model.ts';
 
 /**
  * How decoding treats a token: pieces decode together; a special token is dropped when special tokens are skipped; a standalone token is an
@@ -15,6 +15,8 @@ export class Vocabulary {
   readonly size: number;
   readonly #addedTexts = new Map<number, string>();
   readonly #pieceIds: ReadonlyMap<string, number>;
+  /** By id, of those that were asked for; '' where it depends on more. */
+  readonly #plainTexts: string[] = [];
 
   constructor(model: SentencePieceModel, added: AddedTokens, pieceIds: ReadonlyMap<string, number>) {
     this.model = model;
@@ -38,6 +40,18 @@ export class Vocabulary {
     if (text === undefined)
       throw new RangeError(`token id ${id} is not in the vocabulary of ${this.size} tokens`);
     return text;
+  }
+
+  /** What the token adds inside a text; '' for one that is not simply text: a byte, a control token, one that stands alone. */
+  plainText(id: number): string {
+    if (id >= this.size) return '';
+    return (this.#plainTexts[id] ??= this.#isPlain(id) ? this.text(id).replaceAll(SPACE_SYMBOL, ' ') : '');
+  }
+
+  #isPlain(id: number): boolean {
+    if (!this.has(id) || this.kind(id) !== 'piece') return false;
+    const type = this.model.pieces[this.pieceId(this.text(id))]?.type;
+    return type !== undefined && type !== 'byte' && type !== 'control' && type !== 'unknown';
   }
 
   kind(id: number): TokenKind {
