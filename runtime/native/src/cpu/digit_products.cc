@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "digits.h"
 #include "parallel.h"
 #include "tile_finish.h"
 
@@ -14,38 +15,12 @@ namespace internvl {
 #if defined(__x86_64__)
 namespace {
 
-constexpr int kDigits = 3;
 constexpr int64_t kDepth = 64;  // elements of K in a tile
-/// Bits of the whole numbers beside the sign: with one more, a first digit could be 128.
-constexpr int kBits = 22;
-
 /// Panels of rows of up to so many bytes are called into the second cache ahead, as the stretch of memory
 /// that they are: too little of a row is read for the processor to foresee the next.
 constexpr int64_t kShort = 2048;
 
 constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
-/// The power of two that the numbers of a row are multiplied with to be below 2^kBits, and the one that
-/// undoes it: NaN for a row that holds no number.
-struct RowScale {
-  float to = 0.0f, from = 0.0f;
-};
-
-RowScale ScaleOf(const BFloat16* x, int64_t k) {
-  uint16_t largest = 0;
-  for (int64_t i = 0; i < k; ++i) largest = std::max<uint16_t>(largest, x[i].bits & 0x7fff);
-  const int exponent = largest >> 7;  // with a bias of 127
-  if (exponent == 255) return {.to = 0.0f, .from = ToFloat(BFloat16{0x7fc0})};
-  const auto power = [](int of) {
-    const uint32_t bits = static_cast<uint32_t>(of + 127) << 23;
-    float value;
-    std::memcpy(&value, &bits, sizeof(value));
-    return value;
-  };
-  // Rows of next to nothing stay that: a float32 holds 2^127 at most.
-  const int shift = std::min(kBits - 1 - (exponent - 127), 126);
-  return {.to = power(shift), .from = power(-shift)};
-}
 
 /// kDepth elements of up to kStrip rows as a tile of each digit, `apart` bytes from one digit's to the
 /// next's.
@@ -54,17 +29,7 @@ TILE_TARGET void TilesOfDigits(const BFloat16* x, int64_t stride, int64_t rows, 
   __m512i digits[kDigits][16];
   for (int64_t r = 0; r < kStrip; ++r) {
     alignas(64) int8_t bytes[kDigits][kDepth] = {};
-    for (int64_t i = 0; r < rows && i < length; i += 16) {
-      const auto mask = static_cast<__mmask16>((uint32_t{1} << std::min<int64_t>(16, length - i)) - 1);
-      const __m256i halves = _mm256_maskz_loadu_epi16(mask, x + r * stride + i);
-      const __m512 value = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-      __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, _mm512_set1_ps(scales[r].to)));
-      for (int d = 0; d < kDigits; ++d) {
-        // The digit nearest to what is left: -128 to 127, so the next one takes up the difference.
-        _mm_store_si128(reinterpret_cast<__m128i*>(bytes[d] + i), _mm512_cvtepi32_epi8(whole));
-        whole = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
-      }
-    }
+    if (r < rows) DigitsOf(x + r * stride, length, scales[r].to, bytes[0], kDepth);
     for (int d = 0; d < kDigits; ++d) digits[d][r] = _mm512_load_si512(bytes[d]);
   }
   for (int d = 0; d < kDigits; ++d) {

@@ -4,6 +4,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <type_traits>
 
+#include "byte_products.h"
 #include "cpu.h"
 #include "digit_products.h"
 #include "pair_products.h"
@@ -85,8 +86,11 @@ Matmul::~Matmul() = default;
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
-  if (bfloat16 && HasTiles() && x.cols() > 0 &&
-      x.rows() >= (weight.dtype == DType::kInt8 ? 1 : kFewestTileRows)) {
+  if (bfloat16 && weight.dtype == DType::kInt8 && x.rows() == 1 && HasByteProducts() &&
+      x.cols() <= kMostByteDepth) {
+    return OneRow(x, weight, bias, out, arena);
+  }
+  if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() >= kFewestTileRows) {
     Scratch scratch(arena);
     const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
     const bool digits =
@@ -117,6 +121,21 @@ void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, 
       const int64_t first = block * kBlock;
       DotRows(wide, rows, k, weight.row<W>(first), k, std::min(kBlock, n - first), sums + first, n);
     });
+  });
+  Finish(sums, n, weight, wide_bias, out, 0, n);
+}
+
+void Matmul::OneRow(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                    Arena& arena) {
+  Scratch scratch(arena);
+  const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
+  const int64_t k = x.cols(), n = out.cols();
+  float* sums = SumsOf(out, scratch);
+  const ByteFactor factor = BytesOf(x.as<BFloat16>(), k, scratch.Get<int8_t>(ByteRowBytes(k)));
+  constexpr int64_t kBlock = 32;  // weight rows per turn
+  ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
+    const int64_t first = block * kBlock;
+    ByteRow(factor, k, weight.row<int8_t>(first), k, std::min(kBlock, n - first), sums + first);
   });
   Finish(sums, n, weight, wide_bias, out, 0, n);
 }

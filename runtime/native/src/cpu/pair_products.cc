@@ -7,6 +7,7 @@
 #include "cpu.h"
 #include "pair_target.h"
 #include "row_products.h"
+#include "row_sums.h"
 
 namespace internvl {
 
@@ -33,17 +34,6 @@ PAIR_INLINE __m512bh Load(const int8_t* from) {
 }
 PAIR_INLINE __m512bh LoadFirst(const int8_t* from, __mmask32 first) {
   return Widened(_mm256_maskz_loadu_epi8(first, from));
-}
-
-/// The sums of four vectors.
-PAIR_INLINE __m128 SumsOf(__m512 a, __m512 b, __m512 c, __m512 d) {
-  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-  const __m512 all =
-      _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
-                    _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
-  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
 /// Products of kRows rows of x with kWeights rows of w: every vector that is loaded is used several times.
