@@ -35,8 +35,8 @@ constexpr size_t kMaxProducts = 512;
 int64_t MostFewRows(DType weight) { return weight == DType::kFloat32 ? 16 : 48; }
 /// Up to here PairRows beats oneDNN, which puts the weights in another order first.
 constexpr int64_t kMostPairRows = 48;
-/// From here on tiles beat PairRows.
-constexpr int64_t kFewestTileRows = 2;
+/// Whether tiles beat PairRows: from two rows on, and for one that is long.
+bool WorthTiles(int64_t rows, int64_t k) { return rows > 1 || k >= 4096; }
 constexpr int64_t kTile = 512;  // weight rows that are widened at a time
 
 dnnl::memory::data_type DataType(DType dtype) {
@@ -90,7 +90,7 @@ void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, cons
       x.cols() <= kMostByteDepth) {
     return OneRow(x, weight, bias, out, arena);
   }
-  if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() >= kFewestTileRows) {
+  if (bfloat16 && HasTiles() && x.cols() > 0 && WorthTiles(x.rows(), x.cols())) {
     Scratch scratch(arena);
     const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
     const bool digits =
