@@ -31,7 +31,7 @@ export function guardHandlers(
   const guarded: UntypedServiceImplementation = {};
   for (const [name, method] of Object.entries(definition)) {
     const handler = implementation[name] as ((...args: unknown[]) => unknown) | undefined;
-    if (!handler) continue; // grpc-js answers UNIMPLEMENTED
+    if (!handler) continue; // the server answers UNIMPLEMENTED
     guarded[name] = ((call: GuardedCall, callback?: UnaryCallback) => {
       const refuse = (err: unknown): void => {
         const error = toServiceError(err, report);

@@ -5,7 +5,7 @@
 import { status } from '@grpc/grpc-js';
 import { RpcError, toServiceError } from './status.ts';
 
-/** What the writer needs of a grpc-js stream, at either end. */
+/** What the writer needs of a call, at either end. */
 export interface WritableCall<T> {
   write(message: T, written?: () => void): boolean;
   end(): void;

@@ -8,7 +8,7 @@ export const PYTORCH_ENVIRONMENT: Readonly<Record<IsaLimit, Readonly<Record<stri
   avx512_bf16: {
     ATEN_CPU_CAPABILITY: 'avx512',
     ONEDNN_MAX_CPU_ISA: 'AVX512_CORE_BF16',
-    MKL_ENABLE_INSTRUCTIONS: 'AVX512_E3',
+    MKL_ENABLE_INSTRUCTIONS: 'AVX512',
   },
   avx512: {
     ATEN_CPU_CAPABILITY: 'avx512',

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "cpu.h"
-#include "digits.h"
 #include "pair_target.h"
 #include "row_sums.h"
 
@@ -40,12 +39,8 @@ BYTE_TARGET void Block(const ByteFactor& x, const __m512i (&begin)[kDigits], int
       for (int d = 0; d < kDigits; ++d) sums[n][d] = _mm512_dpbusd_epi32(sums[n][d], weight, factors[d]);
     }
   }
-  const __m512 base = _mm512_set1_ps(256.0f);
   __m512 four[kTogether] = {};
-  for (int n = 0; n < kWeights; ++n) {
-    const __m512 high = _mm512_cvtepi32_ps(sums[n][2]), middle = _mm512_cvtepi32_ps(sums[n][1]);
-    four[n] = _mm512_fmadd_ps(_mm512_fmadd_ps(high, base, middle), base, _mm512_cvtepi32_ps(sums[n][0]));
-  }
+  for (int n = 0; n < kWeights; ++n) four[n] = Joined(sums[n]);
   const __m128 products = _mm_mul_ps(SumsOf(four[0], four[1], four[2], four[3]), _mm_set1_ps(x.scale));
   _mm_mask_storeu_ps(out, (1 << kWeights) - 1, products);
 }

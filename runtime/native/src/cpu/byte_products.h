@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../tensor.h"
+#include "digits.h"
 
 namespace internvl {
 
@@ -18,7 +19,7 @@ struct ByteFactor {
   int64_t depth;
   float scale;
 };
-constexpr int64_t ByteRowBytes(int64_t k) { return 3 * ((k + 63) / 64 * 64); }
+constexpr int64_t ByteRowBytes(int64_t k) { return kDigits * ((k + 63) / 64 * 64); }
 ByteFactor BytesOf(const BFloat16* x, int64_t k, int8_t* memory);
 
 /// out [weights] = x [k] times w [weights, k] (w_stride between rows) transposed, without the weights'

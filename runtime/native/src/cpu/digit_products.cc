@@ -20,8 +20,6 @@ constexpr int64_t kDepth = 64;  // elements of K in a tile
 /// that they are: too little of a row is read for the processor to foresee the next.
 constexpr int64_t kShort = 2048;
 
-constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
 /// kDepth elements of up to kStrip rows as a tile of each digit, `apart` bytes from one digit's to the
 /// next's.
 TILE_TARGET void TilesOfDigits(const BFloat16* x, int64_t stride, int64_t rows, int64_t length,
@@ -81,14 +79,13 @@ TILE_TARGET void Block(const int8_t* w, int64_t w_stride, const int8_t* strip, i
 TILE_TARGET void Join(const int32_t* sums, const RowScale* scales, float* products) {
   alignas(64) float from[kStrip];
   for (int64_t r = 0; r < kStrip; ++r) from[r] = scales[r].from;
-  const __m512 scale = _mm512_load_ps(from), base = _mm512_set1_ps(256.0f);
+  const __m512 scale = _mm512_load_ps(from);
   constexpr int64_t kApart = kPanel * kStrip;
   for (int64_t n = 0; n < kPanel; ++n) {
     const int32_t* const at = sums + n * kStrip;
-    const __m512 low = _mm512_cvtepi32_ps(_mm512_load_si512(at));
-    const __m512 middle = _mm512_cvtepi32_ps(_mm512_load_si512(at + kApart));
-    const __m512 high = _mm512_cvtepi32_ps(_mm512_load_si512(at + 2 * kApart));
-    const __m512 sum = _mm512_fmadd_ps(_mm512_fmadd_ps(high, base, middle), base, low);
+    const __m512i of[kDigits] = {_mm512_load_si512(at), _mm512_load_si512(at + kApart),
+                                 _mm512_load_si512(at + 2 * kApart)};
+    const __m512 sum = Joined(of);
     _mm512_store_ps(products + n * kStrip, _mm512_mul_ps(sum, scale));
   }
 }

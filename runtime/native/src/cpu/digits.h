@@ -38,6 +38,13 @@ inline RowScale ScaleOf(const BFloat16* x, int64_t k) {
 }
 
 #if defined(__x86_64__)
+/// What sums of each digit's products come to.
+PAIR_INLINE __m512 Joined(const __m512i (&sums)[kDigits]) {
+  const __m512 base = _mm512_set1_ps(256.0f);
+  const __m512 upper = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[2]), base, _mm512_cvtepi32_ps(sums[1]));
+  return _mm512_fmadd_ps(upper, base, _mm512_cvtepi32_ps(sums[0]));
+}
+
 /// The digits of `length` elements, a digit's `apart` bytes behind the one before, which is a multiple of 16;
 /// up to a multiple of 16 zeros follow.
 PAIR_TARGET inline void DigitsOf(const BFloat16* x, int64_t length, float scale, int8_t* digits,

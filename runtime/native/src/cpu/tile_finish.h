@@ -13,6 +13,8 @@ namespace internvl {
 constexpr int64_t kStrip = 16;  // rows of x in a tile
 constexpr int64_t kPanel = 32;  // weight rows done together: two tiles
 
+constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
 /// Where a panel's products end: up to kPanel columns of out from `column` on.
 struct Columns {
   const float* scales;  // null: none

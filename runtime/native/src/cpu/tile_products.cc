@@ -28,8 +28,6 @@ constexpr int64_t kMostCopied = 1024;
 /// Weight rows whose unfinished sums a thread keeps.
 constexpr int64_t kMostPanels = 64;
 
-constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
 /// What a block calls into the second cache while it multiplies: `count` of the rows of the panel to come.
 struct Ahead {
   const BFloat16* from = nullptr;
