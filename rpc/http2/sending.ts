@@ -8,8 +8,6 @@ const MOST_OUTBOX_BYTES = 256 * 1024;
 
 /** A stream with something to send. */
 export interface Sender {
-  readonly hasQueue: boolean;
-  readonly sendWindow: number;
   /** Sends at most a frame of what waits; true when more could be sent at once. */
   sendQueued(): boolean;
 }
@@ -20,6 +18,7 @@ export class Sending {
   readonly #waiting = new Set<Sender>();
   #window = DEFAULT_WINDOW_BYTES;
   #blocked = false;
+  #resuming = false;
 
   constructor(outbox: Outbox) {
     this.#outbox = outbox;
@@ -64,12 +63,17 @@ export class Sending {
 
   /** Sends what can be sent. */
   resume(): void {
-    while (this.#waiting.size > 0 && this.room() > 0) {
-      for (const sender of Array.from(this.#waiting)) {
+    // A stream that has sent all it had may be given more at once, and waits again: behind the others, in the round that is under way.
+    if (this.#resuming) return;
+    this.#resuming = true;
+    try {
+      for (const sender of this.#waiting) {
+        if (this.room() <= 0) break;
         this.#waiting.delete(sender);
-        if (sender.sendQueued() || (sender.hasQueue && sender.sendWindow > 0 && this.room() <= 0))
-          this.#waiting.add(sender);
+        if (sender.sendQueued()) this.#waiting.add(sender);
       }
+    } finally {
+      this.#resuming = false;
     }
   }
 }
