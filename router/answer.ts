@@ -11,6 +11,7 @@ import type { RequestListener } from './request.ts';
 /** Where an answer goes: started, deltas, then finished, unless it fails. */
 export interface AnswerSink {
   started(started: Started): void;
+  /** It is the sink's from now on. */
   delta(delta: Delta): void;
   finished(finished: Finished): void;
 }

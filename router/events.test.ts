@@ -1,7 +1,7 @@
 import { array, assert, constant, nat, property, record, string } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GenerateEvent, type Delta } from '../gen/proto/internvl/v1/inference.ts';
-import { encodedDelta, eventEncoder } from './events.ts';
+import { encodedDelta, encodeEvent, eventEncoder, mergeDeltas } from './events.ts';
 
 const generated = (value: Delta): Buffer =>
   Buffer.from(GenerateEvent.encode({ event: { $case: 'delta', value } }).finish());
@@ -42,4 +42,20 @@ describe('eventEncoder', () => {
     });
     assert(property(deltas, (delta) => written(delta).equals(generated(delta))));
   }, 30_000);
+});
+
+describe('mergeDeltas', () => {
+  it('puts one behind the other', () => {
+    const last: Delta = { text: 'on', tokenIds: [1], logprobs: [] };
+    expect(mergeDeltas(last, { text: 'ce', tokenIds: [2, 3], logprobs: [] })).toBe(true);
+    expect(last).toEqual({ text: 'once', tokenIds: [1, 2, 3], logprobs: [] });
+  });
+
+  it('leaves bytes alone', () => {
+    const delta: Delta = { text: 'a', tokenIds: [1], logprobs: [] };
+    const bytes = encodeEvent({ $case: 'delta', value: delta });
+    expect(mergeDeltas(bytes, delta)).toBe(false);
+    expect(mergeDeltas(delta, bytes)).toBe(false);
+    expect(delta).toEqual({ text: 'a', tokenIds: [1], logprobs: [] });
+  });
 });

@@ -23,6 +23,14 @@ export function encodedDelta(delta: Delta): EncodedEvent {
   return delta.logprobs.length === 0 ? delta : encodeEvent({ $case: 'delta', value: delta });
 }
 
+/** Puts `next` behind `last`, which nobody else holds; false where one of them is bytes. */
+export function mergeDeltas(last: EncodedEvent, next: EncodedEvent): boolean {
+  if (Buffer.isBuffer(last) || Buffer.isBuffer(next)) return false;
+  last.text += next.text;
+  for (const id of next.tokenIds) last.tokenIds.push(id);
+  return true;
+}
+
 /** Writes the same bytes as `encodeEvent` gives. */
 export const eventEncoder: MessageEncoder<EncodedEvent> = {
   byteLength(event) {

@@ -33,7 +33,7 @@ import { Caller, type ServerCall } from './caller.ts';
 import { collectResult } from './collect.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import { MalformedRequest, type RequestTypes } from './decode-request.ts';
-import { encodedDelta, encodeEvent, eventEncoder, type EncodedEvent } from './events.ts';
+import { encodedDelta, encodeEvent, eventEncoder, mergeDeltas, type EncodedEvent } from './events.ts';
 import { admit, bytesOf, isHeavy, prepare, promptOf, type Admitted } from './intake.ts';
 import { LargeRequest, largeRequests } from './large-request.ts';
 import type { RouterMetrics } from './metrics.ts';
@@ -113,6 +113,7 @@ export class Inference {
   async #generate(call: ServerWritableStream<GenerateRequest, GenerateEvent>): Promise<void> {
     const writer = new StreamWriter(call as unknown as WritableCall<EncodedEvent>, {
       byteLength: (event) => eventEncoder.byteLength(event),
+      merge: mergeDeltas,
       maxBytes: this.#options.maxUnreadBytes ?? MAX_UNREAD_BYTES,
       maxAgeMs: MAX_UNREAD_MS,
     });

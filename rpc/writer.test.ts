@@ -52,6 +52,40 @@ describe('StreamWriter', () => {
     expect(writer.queuedBytes).toBe(0);
   });
 
+  it('merges what waits where it can', () => {
+    const call = new EventEmitter() as EventEmitter & { write(message: string[]): boolean; end(): void };
+    const sent: string[][] = [];
+    let room = 1;
+    call.write = (message) => {
+      sent.push(message);
+      return --room > 0;
+    };
+    const writer = new StreamWriter<string[]>(call, {
+      byteLength: (message) => message.join('').length,
+      merge: (last, next) => next[0] !== '!' && last[0] !== '!' && last.push(...next) > 0,
+    });
+    for (const message of ['a', 'b', 'c', '!', 'd', 'e']) writer.write([message]);
+    expect(writer.queuedBytes).toBe(5);
+    room = 9;
+    call.emit('drain');
+    // Not into the first, which the transport has.
+    expect(sent).toEqual([['a'], ['b', 'c'], ['!'], ['d', 'e']]);
+    expect(writer.queuedBytes).toBe(0);
+  });
+
+  it('counts only the time since the transport last took something', () => {
+    const call = new FakeCall(1);
+    const writer = new StreamWriter(call, { byteLength, maxAgeMs: 1_000 });
+    writer.write('a');
+    writer.write('b');
+    vi.advanceTimersByTime(900);
+    call.drain(1); // takes 'b' and no more
+    vi.advanceTimersByTime(900);
+    expect(writer.open).toBe(true);
+    vi.advanceTimersByTime(200);
+    expect(writer.open).toBe(false);
+  });
+
   it('ends only after the queue is sent', () => {
     const call = new FakeCall(1);
     const writer = new StreamWriter(call, { byteLength });

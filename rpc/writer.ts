@@ -18,6 +18,8 @@ export interface WritableCall<T> {
 export interface WriterOptions<T> {
   /** Bytes a message takes on the wire; asked only for messages that have to queue. */
   readonly byteLength: (message: T) => number;
+  /** Puts `next` into `last`, which waits to be sent, so that a slow reader gets few large messages in the place of many; false where both must go out. */
+  readonly merge?: (last: T, next: T) => boolean;
   /** Most bytes that may queue behind the transport. Default 8 MiB: seconds of tokens for hundreds of sequences. */
   readonly maxBytes?: number;
   /** Longest time without the transport taking anything, in milliseconds. Default 30 s: longer than a network hiccup. */
@@ -31,11 +33,13 @@ const DEFAULT_MAX_AGE_MS = 30_000;
 export class StreamWriter<T> {
   readonly #call: WritableCall<T>;
   readonly #byteLength: (message: T) => number;
+  readonly #merge: ((last: T, next: T) => boolean) | undefined;
   readonly #maxBytes: number;
   readonly #maxAgeMs: number;
   readonly #queue: { message: T; bytes: number }[] = [];
   #queuedBytes = 0;
   #blocked = false; // the transport has said false and not drained since
+  #blockedAt = 0;
   #unsent = 0; // messages that the transport has taken but not written
   #ending = false;
   #error: RpcError | undefined; // to end with, once everything is written
@@ -46,6 +50,7 @@ export class StreamWriter<T> {
   constructor(call: WritableCall<T>, options: WriterOptions<T>) {
     this.#call = call;
     this.#byteLength = options.byteLength;
+    this.#merge = options.merge;
     this.#maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
     this.#maxAgeMs = options.maxAgeMs ?? DEFAULT_MAX_AGE_MS;
     call.on('drain', () => this.#drained());
@@ -73,8 +78,10 @@ export class StreamWriter<T> {
       this.#cutOff(`${this.#queuedBytes + bytes} bytes wait for the reader, more than ${this.#maxBytes}`);
       return false;
     }
-    this.#queue.push({ message, bytes });
     this.#queuedBytes += bytes;
+    const last = this.#queue.at(-1);
+    if (last !== undefined && this.#merge?.(last.message, message) === true) last.bytes += bytes;
+    else this.#queue.push({ message, bytes });
     return true;
   }
 
@@ -116,12 +123,19 @@ export class StreamWriter<T> {
     this.#unsent += 1;
     if (this.#call.write(message, this.#written)) return;
     this.#blocked = true;
-    if (this.#error) return; // the grace of failAfterFlush counts
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(
-      () => this.#cutOff(`the reader took nothing for ${this.#maxAgeMs} ms`),
-      this.#maxAgeMs,
-    ).unref();
+    this.#blockedAt = performance.now();
+    if (this.#timer === undefined) this.#cutOffAfter(this.#maxAgeMs);
+  }
+
+  /** A stream may be blocked and drained many times in a second: its timer runs on, and looks at its end how long it has been blocked. */
+  #cutOffAfter(ms: number): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#blocked) return;
+      const left = this.#blockedAt + this.#maxAgeMs - performance.now();
+      if (left > 0) this.#cutOffAfter(left);
+      else this.#cutOff(`the reader took nothing for ${this.#maxAgeMs} ms`);
+    }, ms).unref();
   }
 
   /** One for all messages. */
@@ -132,7 +146,6 @@ export class StreamWriter<T> {
 
   #drained(): void {
     if (this.#over || !this.#blocked) return;
-    if (!this.#error) clearTimeout(this.#timer);
     this.#blocked = false;
     let sent = 0;
     for (; sent < this.#queue.length && !this.#blocked; sent++) {
