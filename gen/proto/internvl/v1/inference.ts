@@ -155,6 +155,7 @@ export interface Started {
   promptTokenIds: number[];
 }
 
+/** A token as a rule; several where a client reads more slowly than they come. */
 export interface Delta {
   /** May be empty while a character is incomplete or a stop string may be under way. */
   text: string;
