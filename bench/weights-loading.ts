@@ -5,12 +5,12 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openCheckpoint, type Checkpoint } from '../runtime/checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../runtime/checkpoint/checkpoint.ts';
 import { parseModelConfig } from '../runtime/model/config.ts';
-import { loadWeights, type Weights } from '../runtime/model/loader.ts';
+import { loadWeights, readTensors } from '../runtime/model/loader.ts';
 import { partition } from '../runtime/model/partition.ts';
-import { elements, type TensorPlan } from '../runtime/model/tensor-plan.ts';
-import { native, type CheckpointFile, type Native } from '../runtime/native/index.ts';
+import { elements } from '../runtime/model/tensor-plan.ts';
+import { native } from '../runtime/native/index.ts';
 import { FileReaders } from './file-readers.ts';
 import { modelShape } from './shapes.ts';
 import type { Row } from './results.ts';
@@ -53,7 +53,7 @@ export async function benchWeightsLoading(): Promise<Row[]> {
         const weights = loadWeights(ops, checkpoint, plans);
         loads.push((weights.bytes * 1000) / (performance.now() - begin));
         begin = performance.now();
-        readAgain(ops, checkpoint, plans, weights);
+        readTensors(ops, checkpoint, plans, ({ name }) => weights.get(name));
         again.push((weights.bytes * 1000) / (performance.now() - begin));
         weights.free();
       }
@@ -75,38 +75,6 @@ export async function benchWeightsLoading(): Promise<Row[]> {
     await readers.close();
     rmSync(directory, { recursive: true });
   }
-}
-
-/** What the loader did, over what it has loaded. */
-function readAgain(
-  ops: Native,
-  checkpoint: Checkpoint,
-  plans: readonly TensorPlan[],
-  weights: Weights,
-): void {
-  const files = new Map<string, CheckpointFile>();
-  for (const { name, copies } of plans)
-    for (const copy of copies) {
-      const { file: path, byteOffset } = checkpoint.require(copy.source, copy.sourceShape);
-      const file = files.get(path) ?? ops.openFile(path);
-      files.set(path, file);
-      const { dstRow, dstCol, sourceColumns, srcRow, srcCol, rows, cols } = copy;
-      const to = weights.get(name);
-      ops.copyFromFile(
-        to,
-        dstRow,
-        dstCol,
-        file,
-        byteOffset,
-        'bfloat16',
-        sourceColumns,
-        srcRow,
-        srcCol,
-        rows,
-        cols,
-      );
-    }
-  for (const file of files.values()) ops.closeFile(file);
 }
 
 function median(values: readonly number[]): number {

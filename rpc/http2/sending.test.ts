@@ -27,7 +27,7 @@ function crowd(senders: number, frames: number) {
     };
     return sender;
   });
-  return { outbox, sending, order, all, calls: () => calls };
+  return { sending, order, all, calls: () => calls };
 }
 
 describe('Sending', () => {

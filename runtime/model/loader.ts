@@ -51,25 +51,43 @@ export function loadWeights(
     for (const copy of plan.copies) sourceDType(checkpoint.require(copy.source, copy.sourceShape));
 
   const totalBytes = plans.reduce((sum, plan) => sum + planBytes(plan), 0);
-  const files = new Map<string, CheckpointFile>();
   const tensors = new Map<string, Tensor>();
   const weights = new Weights(native, tensors, totalBytes);
   let loadedBytes = 0;
+  const allocate = ({ name, dtype, shape }: TensorPlan): Tensor => {
+    const tensor = native.allocate(dtype, shape);
+    tensors.set(name, tensor);
+    return tensor;
+  };
   try {
-    for (const plan of plans) {
-      const tensor = native.allocate(plan.dtype, plan.shape);
-      tensors.set(plan.name, tensor);
-      copyInto(native, checkpoint, files, tensor, plan);
+    readTensors(native, checkpoint, plans, allocate, (plan) => {
       loadedBytes += planBytes(plan);
       onProgress?.({ loadedBytes, totalBytes });
-    }
+    });
   } catch (error) {
     weights.free();
     throw error;
+  }
+  return weights;
+}
+
+/** Reads every tensor of the plan into the one that `tensorOf` gives for it. Throws CheckpointError; on any error no file stays open. */
+export function readTensors(
+  native: Native,
+  checkpoint: Checkpoint,
+  plans: readonly TensorPlan[],
+  tensorOf: (plan: TensorPlan) => Tensor,
+  onRead?: (plan: TensorPlan) => void,
+): void {
+  const files = new Map<string, CheckpointFile>();
+  try {
+    for (const plan of plans) {
+      copyInto(native, checkpoint, files, tensorOf(plan), plan);
+      onRead?.(plan);
+    }
   } finally {
     for (const file of files.values()) native.closeFile(file);
   }
-  return weights;
 }
 
 function copyInto(
