@@ -1,9 +1,12 @@
 // Rank processes whose device is the emulation: how they start on it, and what they die of where it is missing or fails.
 
 import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const MAIN = fileURLToPath(new URL('../../../runtime/main.ts', import.meta.url));
 const CHECKPOINT = fileURLToPath(new URL('../../fixtures/checkpoints/tiny', import.meta.url));
@@ -22,7 +25,8 @@ async function start(
   flags: readonly string[] = [],
 ): Promise<{ readonly lines: readonly Line[]; readonly line: Line; readonly exitCode: number | undefined }> {
   const sizes = ['--max-model-length', '64', '--max-sequences', '2', '--kv-cache-bytes', '4194304'];
-  const args = [MAIN, '--model', CHECKPOINT, '--listen', '127.0.0.1:0', '--threads', '1', ...sizes, ...flags];
+  const model = flags.includes('--model') ? [] : ['--model', CHECKPOINT];
+  const args = [MAIN, ...model, '--listen', '127.0.0.1:0', '--threads', '1', ...sizes, ...flags];
   const child = spawn(process.execPath, args, {
     env: { ...process.env, INTERNVL_DEVICE: 'cuda', ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -43,8 +47,20 @@ async function start(
 }
 
 describe('a rank on a CUDA device', () => {
+  // Pictures of 16 patches: the emulation takes half a minute for one of 1,024, which is all the time that a device has for trying things out.
+  let smallPictures = '';
+  beforeAll(async () => {
+    smallPictures = await mkdtemp(join(tmpdir(), 'internvl-small-pictures-'));
+    await cp(CHECKPOINT, smallPictures, { recursive: true });
+    const path = join(smallPictures, 'config.json');
+    const config = JSON.parse(await readFile(path, 'utf8')) as Readonly<Record<string, unknown>>;
+    await writeFile(path, JSON.stringify({ ...config, force_image_size: 56 }));
+  });
+  afterAll(() => rm(smallPictures, { recursive: true }));
+
   it('serves with generated weights', async () => {
-    const { lines, line, exitCode } = await start({}, ['--load-format', 'dummy', '--dtype', 'float32']);
+    const generated = ['--model', smallPictures, '--load-format', 'dummy', '--dtype', 'float32'];
+    const { lines, line, exitCode } = await start({}, generated);
     const warm = lines.find(({ message }) => message === 'warmed up');
     expect(warm).toMatchObject({ untried: 0 });
     expect(warm?.shapes).toBeGreaterThan(10);
