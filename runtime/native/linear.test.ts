@@ -37,6 +37,7 @@ const shapes: [rows: number, n: number, k: number][] = [
   [1, 1, 1],
   [1, 33, 129],
   [2, 7, 64],
+  [2, 15, 100],
   [3, 300, 31],
   [4, 64, 96],
   [5, 1, 3],
@@ -45,6 +46,8 @@ const shapes: [rows: number, n: number, k: number][] = [
   [20, 50, 97],
   [1, 9, 1600],
   [12, 25, 130],
+  [13, 9, 70],
+  [19, 8, 70],
   [70, 530, 40],
   [20, 5, 14001],
 ];
@@ -295,11 +298,11 @@ describe.each([
 });
 
 describe('linear with an int8 weight', () => {
-  const [n, k] = [40, 192];
+  const [n, k] = [43, 200];
   const whole = Int8Array.from({ length: n * k }, (_, i) => ((i * 37) % 255) - 127);
   const scales = Array.from({ length: n }, (_, i) => (i + 1) / 512);
 
-  it.each([1, 5, 16, 17, 40, 70])(
+  it.each([1, 2, 3, 4, 5, 16, 17, 40, 70])(
     'takes rows of zeros, of one outlier, and next to nothing, of %i',
     (rows) => {
       const weight = quantizedMatrix('int8', n, k, whole, scales);
@@ -320,7 +323,7 @@ describe('linear with an int8 weight', () => {
     },
   );
 
-  it.each([1, 5, 16, 17, 40, 70])(
+  it.each([1, 2, 3, 4, 5, 16, 17, 40, 70])(
     'gives no number for a row with NaN or Infinity, and leaves the others alone, of %i',
     (rows) => {
       const weight = quantizedMatrix('int8', n, k, whole, scales);

@@ -35,8 +35,8 @@ constexpr size_t kMaxProducts = 512;
 int64_t MostFewRows(DType weight) { return weight == DType::kFloat32 ? 16 : 48; }
 /// Up to here PairRows beats oneDNN, which puts the weights in another order first.
 constexpr int64_t kMostPairRows = 48;
-/// Whether tiles beat PairRows: from two rows on, and for one that is long.
-bool WorthTiles(int64_t rows, int64_t k) { return rows > 1 || k >= 4096; }
+/// Up to here ByteProducts beats tiles, and without them as many rows as it takes.
+int64_t MostByteRows() { return HasTiles() ? 2 : kMostByteRows; }
 constexpr int64_t kTile = 512;  // weight rows that are widened at a time
 
 dnnl::memory::data_type DataType(DType dtype) {
@@ -86,11 +86,11 @@ Matmul::~Matmul() = default;
 void Matmul::Run(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena) {
   if (out.elements() == 0) return;
   const bool bfloat16 = x.dtype == DType::kBFloat16 && weight.dtype != DType::kFloat32 && HasBFloat16Matmul();
-  if (bfloat16 && weight.dtype == DType::kInt8 && x.rows() == 1 && HasByteProducts() &&
+  if (bfloat16 && weight.dtype == DType::kInt8 && x.rows() <= MostByteRows() && HasByteProducts() &&
       x.cols() <= kMostByteDepth) {
-    return OneRow(x, weight, bias, out, arena);
+    return Bytes(x, weight, bias, out, arena);
   }
-  if (bfloat16 && HasTiles() && x.cols() > 0 && WorthTiles(x.rows(), x.cols())) {
+  if (bfloat16 && HasTiles() && x.cols() > 0 && x.rows() > 1) {
     Scratch scratch(arena);
     const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
     const bool digits =
@@ -125,17 +125,18 @@ void Matmul::FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, 
   Finish(sums, n, weight, wide_bias, out, 0, n);
 }
 
-void Matmul::OneRow(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
-                    Arena& arena) {
+void Matmul::Bytes(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out,
+                   Arena& arena) {
   Scratch scratch(arena);
   const float* wide_bias = bias == nullptr ? nullptr : AsFloat32(*bias, scratch);
-  const int64_t k = x.cols(), n = out.cols();
+  const int64_t rows = x.rows(), k = x.cols(), n = out.cols();
   float* sums = SumsOf(out, scratch);
-  const ByteFactor factor = BytesOf(x.as<BFloat16>(), k, scratch.Get<int8_t>(ByteRowBytes(k)));
+  int8_t* const digits = scratch.Get<int8_t>(rows * kDigits * ByteDepth(k));
+  const ByteRows factors = BytesOf(x.as<BFloat16>(), rows, k, digits, scratch.Get<RowScale>(rows));
   constexpr int64_t kBlock = 32;  // weight rows per turn
   ParallelFor((n + kBlock - 1) / kBlock, n * k, [&](int64_t block, int) {
     const int64_t first = block * kBlock;
-    ByteRow(factor, k, weight.row<int8_t>(first), k, std::min(kBlock, n - first), sums + first);
+    ByteProducts(factors, k, weight.row<int8_t>(first), k, std::min(kBlock, n - first), sums + first, n);
   });
   Finish(sums, n, weight, wide_bias, out, 0, n);
 }

@@ -36,7 +36,7 @@ class Matmul {
   struct Engine;
 
   void FewRows(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
-  void OneRow(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
+  void Bytes(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Pairs(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   void Direct(const Tensor& x, const Tensor& weight, const Tensor* bias, const Tensor& out, Arena& arena);
   /// Widens the weight a tile at a time to F: any weight to float, a quantized one also to BFloat16.

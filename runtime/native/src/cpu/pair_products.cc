@@ -16,7 +16,6 @@ namespace {
 
 constexpr int64_t kLanes = 32;  // elements of one vector
 constexpr int kMostRows = 8;
-constexpr int64_t kAhead = 2;  // blocks of weight rows
 
 PAIR_INLINE __m512bh Load(const BFloat16* from) { return (__m512bh)_mm512_loadu_si512(from); }
 
@@ -49,9 +48,8 @@ PAIR_TARGET void Block(const BFloat16* x, int64_t k, const W* w, int64_t w_strid
     __m512bh factors[kWeights];
     for (int n = 0; n < kWeights; ++n) {
       factors[n] = Load(w + n * w_stride + i);
-      // The processor foresees reads only up to the end of a page, and has few places for lines that it waits
-      // for near itself: rows to come are called into the second cache.
-      _mm_prefetch(reinterpret_cast<const char*>(w + (n + kAhead * kWeights) * w_stride + i), _MM_HINT_T1);
+      // The processor foresees reads only up to the end of a page: the rows to come are called here.
+      _mm_prefetch(reinterpret_cast<const char*>(w + (n + kWeights) * w_stride + i), _MM_HINT_T0);
     }
     for (int t = 0; t < kRows; ++t) {
       const __m512bh value = Load(x + t * k + i);
@@ -67,44 +65,44 @@ PAIR_TARGET void Block(const BFloat16* x, int64_t k, const W* w, int64_t w_strid
     }
   }
   for (int t = 0; t < kRows; ++t) {
-    __m512 four[4] = {};
-    for (int n = 0; n < kWeights; ++n) four[n] = sums[t][n];
-    _mm_mask_storeu_ps(out + t * out_stride, (1 << kWeights) - 1, SumsOf(four[0], four[1], four[2], four[3]));
+    StoreSums<kWeights>(sums[t], out + t * out_stride);
   }
 }
 
+/// Weight rows that a block of kRows takes together: as many sums as there are registers for, and as many
+/// streams as memory answers at a time.
+constexpr int Together(int rows) { return rows <= 2 ? 8 : rows <= 6 ? 4 : 3; }
+
 template <int kRows, typename W>
-PAIR_TARGET void Strip(const BFloat16* x, int64_t k, const W* w, int64_t w_stride, int weights, float* out,
-                       int64_t out_stride) {
-  switch (weights) {
-    case 4:
-      return Block<kRows, 4>(x, k, w, w_stride, out, out_stride);
-    case 3:
-      return Block<kRows, 3>(x, k, w, w_stride, out, out_stride);
-    case 2:
-      return Block<kRows, 2>(x, k, w, w_stride, out, out_stride);
-    default:
-      return Block<kRows, 1>(x, k, w, w_stride, out, out_stride);
+PAIR_TARGET void Strip(const BFloat16* x, int64_t k, const W* w, int64_t w_stride, int64_t weights,
+                       float* out, int64_t out_stride) {
+  constexpr int kTogether = Together(kRows);
+  for (; weights >= kTogether; weights -= kTogether, w += kTogether * w_stride, out += kTogether)
+    Block<kRows, kTogether>(x, k, w, w_stride, out, out_stride);
+  if (weights >= 4) {
+    Block<kRows, 4>(x, k, w, w_stride, out, out_stride);
+    weights -= 4, w += 4 * w_stride, out += 4;
   }
+  if (weights == 3) Block<kRows, 3>(x, k, w, w_stride, out, out_stride);
+  if (weights == 2) Block<kRows, 2>(x, k, w, w_stride, out, out_stride);
+  if (weights == 1) Block<kRows, 1>(x, k, w, w_stride, out, out_stride);
 }
 
 template <typename W>
 void Rows(const BFloat16* x, int64_t rows, int64_t k, const W* w, int64_t w_stride, int64_t weights,
           float* out, int64_t out_stride) {
-  using StripFunction = void (*)(const BFloat16*, int64_t, const W*, int64_t, int, float*, int64_t);
+  using StripFunction = void (*)(const BFloat16*, int64_t, const W*, int64_t, int64_t, float*, int64_t);
   constexpr StripFunction kStrips[kMostRows] = {Strip<1, W>, Strip<2, W>, Strip<3, W>, Strip<4, W>,
                                                 Strip<5, W>, Strip<6, W>, Strip<7, W>, Strip<8, W>};
-  const int64_t blocks = (rows + kMostRows - 1) / kMostRows;
+  const int64_t blocks = std::max<int64_t>((rows + kMostRows - 1) / kMostRows, 1);
   const int64_t most = (rows + blocks - 1) / blocks;
-  // As many sums as there are registers for; short rows that meet one row of x are read as one stream.
-  const bool stream = rows == 1 && k <= kShortRow && std::is_same_v<W, BFloat16>;
-  const int64_t together = stream ? 1 : most <= 6 ? 4 : 3;
+  const int64_t together = Together(static_cast<int>(most));
   for (int64_t n = 0; n < weights; n += together) {
-    const int count = static_cast<int>(std::min(together, weights - n));
     // The weights come from memory once; the rows of x stay in the cache.
     for (int64_t t = 0; t < rows; t += most) {
-      kStrips[std::min(most, rows - t) - 1](x + t * k, k, w + n * w_stride, w_stride, count,
-                                            out + t * out_stride + n, out_stride);
+      const int64_t count = std::min(most, rows - t);
+      kStrips[count - 1](x + t * k, k, w + n * w_stride, w_stride, std::min(together, weights - n),
+                         out + t * out_stride + n, out_stride);
     }
   }
 }

@@ -15,11 +15,11 @@ HWY_BEFORE_NAMESPACE();
 namespace internvl {
 namespace HWY_NAMESPACE {
 
-// Calls what lies two blocks of kWeights rows further into the second cache: a processor foresees reads only
-// up to the end of a page. One row after the other is a stream that it foresees by itself.
+// Calls what lies one block of kWeights rows further: a processor foresees reads only up to the end of a
+// page.
 template <int kWeights, typename W>
 HWY_INLINE void Foresee(const W* at, int64_t w_stride) {
-  if constexpr (kWeights > 1) __builtin_prefetch(at + 2 * kWeights * w_stride, 0, 2);
+  __builtin_prefetch(at + kWeights * w_stride, 0, 3);
 }
 
 // Products of kRows rows of x with kWeights rows of the weight: every vector that is loaded is used several
@@ -66,10 +66,7 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
   const hn::Repartition<uint16_t, D> halves;
   const auto upper = hn::Set(bits, 0xFFFF0000u);
   const int64_t lanes = hn::Lanes(d);
-  // A single sum would wait for itself twice a turn.
-  constexpr bool kApart = kRows * kWeights == 1;
   V sums[kRows][kWeights];
-  V odd_sum = hn::Zero(d);
   for (int t = 0; t < kRows; ++t) {
     for (int n = 0; n < kWeights; ++n) sums[t][n] = hn::Zero(d);
   }
@@ -88,12 +85,10 @@ HWY_INLINE void DotPairs(const float* x, int64_t k, const BFloat16* w, int64_t w
       const V evens = hn::BitCast(d, hn::ShiftLeft<16>(pairs)), odds = hn::BitCast(d, hn::And(pairs, upper));
       for (int t = 0; t < kRows; ++t) {
         sums[t][n] = hn::MulAdd(even[t], evens, sums[t][n]);
-        V& rest = kApart ? odd_sum : sums[t][n];
-        rest = hn::MulAdd(odd[t], odds, rest);
+        sums[t][n] = hn::MulAdd(odd[t], odds, sums[t][n]);
       }
     }
   }
-  if constexpr (kApart) sums[0][0] = hn::Add(sums[0][0], odd_sum);
   for (int t = 0; t < kRows; ++t) {
     for (int n = 0; n < kWeights; ++n) {
       float sum = hn::GetLane(hn::SumOfLanes(d, sums[t][n]));
@@ -112,9 +107,6 @@ HWY_INLINE void DotStrip(const float* x, int64_t k, const W* w, int64_t w_stride
   int64_t n = 0;
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (std::is_same_v<W, BFloat16> && (kRows == 1 || HWY_TARGET <= HWY_AVX3)) {
-    for (; kRows == 1 && k <= kShortRow && n < weights; ++n) {
-      DotPairs<kRows, 1>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
-    }
     for (; n + kWeights <= weights; n += kWeights) {
       DotPairs<kRows, kWeights>(x, k, w + n * w_stride, w_stride, out + n, out_stride);
     }

@@ -8,10 +8,6 @@
 
 namespace internvl {
 
-/// A processor foresees reads up to the end of a page: bfloat16 rows of up to so many elements that meet one
-/// row of x are read one after the other, as one stream.
-constexpr int64_t kShortRow = 1536;
-
 /// out [rows, weights] (stride out_stride) = x [rows, k] times w [weights, k] (stride w_stride) transposed.
 /// For few rows.
 void DotRows(const float* x, int64_t rows, int64_t k, const float* w, int64_t w_stride, int64_t weights,
