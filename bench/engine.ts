@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import type { Quantization } from '../runtime/model/partition.ts';
 import type { WeightDType } from '../runtime/model/tensor-plan.ts';
 import { ModelUnderTest } from './model-under-test.ts';
+import { readBandwidth } from './read-bandwidth.ts';
 import type { Row } from './results.ts';
 import { SMALL_MODEL } from './shapes.ts';
 
@@ -19,13 +20,15 @@ function medianSeconds(rounds: number, run: () => void): number {
   return times.toSorted((a, b) => a - b)[Math.floor(rounds / 2)] as number;
 }
 
-/** Measures one dtype on all cores. `bandwidth` is the machine's read bandwidth in bytes per second. */
-export function benchEngine(dtype: WeightDType, quantization: Quantization, bandwidth: number): Row[] {
+/** Measures one dtype on all cores. */
+export function benchEngine(dtype: WeightDType, quantization: Quantization): Row[] {
   const model = new ModelUnderTest(SMALL_MODEL, { dtype, quantization, threads: availableParallelism() });
   const rows: Row[] = [];
   const shape = `0.3B Llama, ${dtype}${quantization === 'none' ? '' : `, ${quantization} weights`}`;
   for (const sequences of [1, 8, 32]) {
+    const before = readBandwidth();
     const seconds = medianSeconds(9, model.decode(sequences, CONTEXT));
+    const bandwidth = (before + readBandwidth()) / 2;
     rows.push({
       metric: `decode, batch ${sequences}`,
       shape,

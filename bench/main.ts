@@ -38,7 +38,7 @@ holdTo(isaLimit);
 
 const say = (text: string) => console.error(`bench: ${text}`);
 say('read bandwidth');
-const bandwidth = await readBandwidth();
+const bandwidth = readBandwidth();
 const { model, isa } = native().cpuInfo();
 const machine: Machine = {
   cpu: model,
@@ -56,7 +56,7 @@ if (only !== 'router') {
     ['float32', 'none'],
   ] as const) {
     say(`engine, ${dtype}, quantization ${quantization}`);
-    engine.push(...benchEngine(dtype, quantization, bandwidth));
+    engine.push(...benchEngine(dtype, quantization));
   }
   say('weights loading');
   engine.push(...(await benchWeightsLoading()));

@@ -57,7 +57,8 @@ Medians. Random weights: speed depends on shapes, not on values. What the machin
 
 /** A section of bench/RESULTS.md: one half of one run. */
 export function section(title: string, machine: Machine, rows: readonly Row[], command: string): PageSection {
-  const body = `\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory),
+  const body = `\`${command}\` on ${machine.cpu}, ${machine.cores} cores, ${machine.isa}, read bandwidth ${(machine.readBandwidth / 1e9).toFixed(1)} GB/s at the start
+(all cores, the best of some ways to read; the limits of decoding are measured beside each row),
 Node ${machine.node}.
 
 ${table(rows)}`;

@@ -7,4 +7,4 @@ export PATH
 mode='--dry-run --Werror'
 [ "${1:-}" = --fix ] && mode=-i
 # shellcheck disable=SC2086
-find runtime/native -name '*.cc' -o -name '*.cu' -o -name '*.h' | xargs clang-format --style=file $mode
+find runtime/native bench -name '*.cc' -o -name '*.cu' -o -name '*.h' | xargs clang-format --style=file $mode

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { IsaLimit } from '../isa-limit.ts';
+import { readBandwidth } from '../read-bandwidth.ts';
 import { LAYER_OF_40B, SMALL_MODEL, type Shape } from '../shapes.ts';
 import { EngineProcess, type Pass } from './engine-process.ts';
 import { install, LLAMA_ADDON } from './install.ts';
@@ -19,8 +20,6 @@ const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 export interface EngineOptions {
   readonly threads: number;
-  /** Bytes per second. */
-  readonly bandwidth: number;
   /** What the engines are held to, ours by this process's environment; undefined: all that the machine has. */
   readonly isaLimit: IsaLimit | undefined;
   readonly say: (text: string) => void;
@@ -133,7 +132,7 @@ interface Peers {
 const ABOUT = `Forward passes of one rank over ${CONTEXT} tokens of context. PyTorch: a decoder and a vision layer in eager mode
 (\`bench/peers/engine-pytorch.py\`). llama.cpp: \`llama_decode\` with flash attention on a GGUF file of the same shape, its keys and values in float16.
 vLLM: its CPU backend, random weights, whole steps of its engine, so with scheduling and sampling; eager, without its prefix cache.
-The limit of decoding is the time to read weights, keys and values once at the machine's read bandwidth, that of the others the time of ours for
+The limit of decoding is the time to read weights, keys and values once at the read bandwidth measured in the same rounds, that of the others the time of ours for
 their matrix products alone. At 8 bits ours keeps the output head in bfloat16; PyTorch has none of that kind. In the last layer ours and llama.cpp
 compute little more than keys and values for rows whose logits are not wanted, PyTorch and vLLM everything: of a model of one layer that is most of the
 prefill, of the 0.3B with its 16 layers a twentieth, of the 40B with its 60 about 1 %.`;
@@ -141,7 +140,7 @@ prefill, of the 0.3B with its 16 layers a twentieth, of the 40B with its 60 abou
 async function runStage(
   stage: Stage,
   { torch, llama, vllm, gguf, missing, versions }: Peers,
-  { threads, bandwidth, say }: EngineOptions,
+  { threads, say }: EngineOptions,
 ): Promise<PeerRow[]> {
   say(stage.name);
   const engines = new Map<Contender, EngineProcess>();
@@ -176,7 +175,7 @@ async function runStage(
         await drop(name, stage.name, error);
       }
     const rows: PeerRow[] = [];
-    for (const pass of stage.passes) rows.push(await measure(stage, pass, engines, drop, bandwidth, say));
+    for (const pass of stage.passes) rows.push(await measure(stage, pass, engines, drop, threads, say));
     return rows;
   } finally {
     await Promise.all([...engines.values()].map((engine) => engine.stop()));
@@ -188,11 +187,13 @@ async function measure(
   pass: Pass,
   engines: ReadonlyMap<Contender, EngineProcess>,
   drop: (name: Contender, what: string, error: unknown) => Promise<void>,
-  bandwidth: number,
+  threads: number,
   say: (text: string) => void,
 ): Promise<PeerRow> {
+  const bandwidths: number[] = [];
   const seconds = new Map<Contender, number[]>();
-  for (let round = 0; round < ROUNDS; round++)
+  for (let round = 0; round < ROUNDS; round++) {
+    if (pass.op === 'decode') bandwidths.push(readBandwidth(threads));
     for (const [name, engine] of Array.from(engines)) {
       if ((name === 'llama.cpp' || name === 'vLLM') && pass.op === 'image') continue;
       try {
@@ -206,6 +207,7 @@ async function measure(
         seconds.delete(name);
       }
     }
+  }
   const toFigure = (value: number) => (pass.op === 'image' ? 1000 * value : tokensOf(pass) / value);
   const figures = (of: (times: readonly number[]) => number) => {
     const named = [...seconds].map(([name, times]): [string, number] => [name, toFigure(of(times))]);
@@ -214,7 +216,7 @@ async function measure(
       peers: Object.fromEntries(named.filter(([name]) => name !== 'ours')),
     };
   };
-  const leastSeconds = await leastSecondsOf(pass, engines.get('ours'), bandwidth);
+  const leastSeconds = await leastSecondsOf(pass, engines.get('ours'), bandwidths);
   const row = peerRow({
     metric: nameOf(pass),
     shape: pass.op === 'image' ? `3200 wide, 25 heads, ${stage.dtype}` : stage.name,
@@ -232,12 +234,12 @@ async function measure(
 async function leastSecondsOf(
   pass: Pass,
   ours: EngineProcess | undefined,
-  bandwidth: number,
+  bandwidths: readonly number[],
 ): Promise<number | undefined> {
   if (ours === undefined) return undefined;
   if (pass.op === 'decode') {
     const { bytes } = await ours.call({ op: 'bytes', sequences: pass.sequences, context: pass.context });
-    return bytes === undefined ? undefined : bytes / bandwidth;
+    return bytes === undefined ? undefined : bytes / median(bandwidths);
   }
   const products =
     pass.op === 'prefill'

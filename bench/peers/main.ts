@@ -45,7 +45,7 @@ program.action(async ({ only, isa: isaLimit, threads, json }: Flags) => {
   holdTo(isaLimit);
   const before = loadavg()[0] ?? 0;
   say('read bandwidth');
-  const bandwidth = await readBandwidth(threads);
+  const bandwidth = readBandwidth(threads);
   const { model, isa } = native().cpuInfo();
   const halves: [title: string, Comparison][] = [];
   const withNode = ({ versions, ...rest }: Comparison): Comparison => ({
@@ -53,7 +53,7 @@ program.action(async ({ only, isa: isaLimit, threads, json }: Flags) => {
     versions: { Node: process.versions.node, ...versions },
   });
   if (only !== 'router') {
-    const options = { threads, bandwidth, isaLimit, say };
+    const options = { threads, isaLimit, say };
     halves.push([engineTitle(isa), withNode(await compareEngines(options))]);
   }
   if (only !== 'engine' && isaLimit === undefined)

@@ -48,7 +48,7 @@ export function peerSection(
       : undefined;
   const parts = [
     `\`${command}\` on ${machine.cpu}, ${machine.isa}, ${machine.cores} cores, ${machine.threads} threads, read bandwidth
-${(machine.readBandwidth / 1e9).toFixed(1)} GB/s (all cores scanning memory), load average ${before.toFixed(1)} before and ${after.toFixed(1)} after. Versions: ${named.join(', ')}.`,
+${(machine.readBandwidth / 1e9).toFixed(1)} GB/s at the start (all cores, the best of some ways to read), load average ${before.toFixed(1)} before and ${after.toFixed(1)} after. Versions: ${named.join(', ')}.`,
     busy,
     about,
     peerTable(rows),
