@@ -100,7 +100,7 @@ export class Replica {
       credentials.createInsecure(),
       clientChannelOptions({ maxMessageBytes: options.maxMessageBytes, ownConnection: true }),
     );
-    this.#sender = new PictureSender(this.#client, options.counters);
+    this.#sender = new PictureSender(options.address, options.counters);
     this.#session = new Session(options.session, {
       onMessage: (message) => this.#received(message),
       onLost: (reason) => this.#lost(reason),
@@ -175,6 +175,7 @@ export class Replica {
     this.#closed = true;
     clearTimeout(this.#probeTimer);
     this.#session.close();
+    this.#sender.close();
     this.#client.close();
   }
 

@@ -1,4 +1,5 @@
 import type { ChannelOptions } from '@grpc/grpc-js';
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from './keepalive.ts';
 
 export interface ClientChannelLimits {
   /** Largest message sent or received, in bytes. */
@@ -12,8 +13,8 @@ export function clientChannelOptions(limits: ClientChannelLimits): ChannelOption
   return {
     'grpc.max_send_message_length': limits.maxMessageBytes,
     'grpc.max_receive_message_length': limits.maxMessageBytes,
-    'grpc.keepalive_time_ms': 30_000,
-    'grpc.keepalive_timeout_ms': 10_000,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.initial_reconnect_backoff_ms': 200,
     'grpc.max_reconnect_backoff_ms': 2_000,

@@ -9,6 +9,7 @@ import { formatAddress, parseAddress } from './address.ts';
 import { bindError } from './bind-error.ts';
 import { GrpcServer } from './grpc/server.ts';
 import { guardHandlers } from './guard.ts';
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from './keepalive.ts';
 import { describeError } from './log.ts';
 import type { Logger } from './log.ts';
 
@@ -39,8 +40,8 @@ export interface RpcServer {
 export function createServer(options: ServerOptions): RpcServer {
   const server = new GrpcServer({
     maxMessageBytes: options.maxMessageBytes,
-    keepaliveMs: 30_000,
-    keepaliveTimeoutMs: 10_000,
+    keepaliveMs: KEEPALIVE_MS,
+    keepaliveTimeoutMs: KEEPALIVE_TIMEOUT_MS,
     maxConcurrentStreams: 4096,
   });
   const names = options.services.map(({ definition }) => serviceName(definition));

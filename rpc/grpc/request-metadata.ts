@@ -32,12 +32,17 @@ export function requestMetadata(fields: readonly string[]): Metadata {
     const value = fields[index + 1]!;
     if (name.startsWith(':') || name.startsWith('grpc-') || name === 'te' || name === 'content-type')
       continue;
-    try {
-      if (!name.endsWith('-bin')) metadata.add(name, value);
-      else for (const part of value.split(',')) metadata.add(name, Buffer.from(part.trim(), 'base64'));
-    } catch {
-      // A header that HTTP/2 allows and gRPC does not: nobody asks for it.
-    }
+    addMetadata(metadata, name, value);
   }
   return metadata;
+}
+
+/** Adds a header as gRPC understands it. */
+export function addMetadata(metadata: Metadata, name: string, value: string): void {
+  try {
+    if (!name.endsWith('-bin')) metadata.add(name, value);
+    else for (const part of value.split(',')) metadata.add(name, Buffer.from(part.trim(), 'base64'));
+  } catch {
+    // A header that HTTP/2 allows and gRPC does not: nobody asks for it.
+  }
 }

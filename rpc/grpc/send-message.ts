@@ -21,12 +21,25 @@ export function sendMessage<Message>(
   const at = stream.reserve(PREFIX_BYTES + length);
   const bytes = at < 0 ? Buffer.allocUnsafe(PREFIX_BYTES + length) : stream.outbox.bytes;
   const start = at < 0 ? 0 : at;
-  bytes[start] = 0;
-  bytes[start + 1] = length >>> 24;
-  bytes[start + 2] = length >>> 16;
-  bytes[start + 3] = length >>> 8;
-  bytes[start + 4] = length;
+  writePrefix(bytes, start, length);
   encoder.write(message, bytes, start + PREFIX_BYTES);
   if (at < 0) stream.queue(bytes);
   return at >= 0;
+}
+
+/** Sends a serialized message in two pieces through the queue; the second is not copied until it leaves. */
+export function sendInPieces(stream: Http2Stream, head: Uint8Array, body: Uint8Array): void {
+  const first = Buffer.allocUnsafe(PREFIX_BYTES + head.length);
+  writePrefix(first, 0, head.length + body.length);
+  first.set(head, PREFIX_BYTES);
+  if (body.length === 0) stream.queue(first);
+  else stream.queue(first, Buffer.from(body.buffer, body.byteOffset, body.length));
+}
+
+function writePrefix(bytes: Buffer, at: number, length: number): void {
+  bytes[at] = 0; // not compressed
+  bytes[at + 1] = length >>> 24;
+  bytes[at + 2] = length >>> 16;
+  bytes[at + 3] = length >>> 8;
+  bytes[at + 4] = length;
 }

@@ -43,7 +43,7 @@ export class Connection implements Flushable {
     this.#outputDue();
     this.#timer = setTimeout(() => socket.destroy(), GREETING_MS).unref();
     socket.setNoDelay(true);
-    socket.on('data', (chunk: Buffer) => this.#received(chunk));
+    socket.on('data', (chunk: Buffer) => this.received(chunk));
     socket.on('drain', () => this.#drained());
     socket.on('error', () => undefined); // 'close' follows
     socket.on('close', () => {
@@ -87,13 +87,8 @@ export class Connection implements Flushable {
     if (this.#session.ending) this.#end();
   }
 
-  #outputDue(): void {
-    if (this.#flushPlanned) return;
-    this.#flushPlanned = true;
-    this.#options.flusher.add(this);
-  }
-
-  #received(chunk: Buffer): void {
+  /** Bytes came, which are not kept: for a socket that reads into memory of its owner's in the place of telling of 'data'. */
+  received(chunk: Buffer): void {
     this.#heard = true;
     this.#session.receive(chunk);
     if (!this.#greeted && this.#session.greeted && !this.#closing) {
@@ -104,9 +99,16 @@ export class Connection implements Flushable {
     if (this.#blocked && this.#session.outbox.length > MOST_UNSENT_BYTES) this.#socket.pause();
   }
 
+  #outputDue(): void {
+    if (this.#flushPlanned) return;
+    this.#flushPlanned = true;
+    this.#options.flusher.add(this);
+  }
+
   #drained(): void {
     if (!this.#blocked) return;
     this.#blocked = false;
+    this.#session.outbox.reuse(); // nothing is left with the socket when it says so
     this.#session.setBlocked(false);
     this.flush();
     if (!this.#blocked) this.#socket.resume();

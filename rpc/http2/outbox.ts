@@ -1,16 +1,18 @@
 // What a connection is about to send: frames one behind the other in one buffer, which goes to the socket whole, once a turn of the event
-// loop. Once it is written it is used again, so that a token costs no memory.
+// loop. Once it is written it is used again, so that neither a token nor a file costs memory.
 
 import { FRAME_HEADER_BYTES } from './protocol.ts';
 
 const LEAST_BYTES = 4_096;
-/** A buffer that had to grow further is not kept. */
-const MOST_KEPT_BYTES = 256 * 1024;
+/** As much DATA as goes out in a turn, its last frame's header, and other frames beside it. A buffer that had to grow further is not kept. */
+const MOST_KEPT_BYTES = (256 + 16) * 1024;
 
 export class Outbox {
   /** Valid until the next frame is begun. */
   bytes: Buffer = Buffer.allocUnsafeSlow(LEAST_BYTES);
   #length = 0;
+  /** The largest of those that the socket still has to write. */
+  #lent: Buffer | undefined;
 
   get length(): number {
     return this.#length;
@@ -43,25 +45,35 @@ export class Outbox {
     this.#length = end;
   }
 
-  /** All there is to send. The bytes stay as they are until `reuse`, or for good where that is not called. */
+  /** All there is to send. The bytes stay as they are until `reuse` or, where `replace` is called first, until the `reuse` after it. */
   take(): Buffer {
     const taken = this.bytes.subarray(0, this.#length);
     this.#length = 0;
     return taken;
   }
 
-  /** The socket has written what was taken. */
-  reuse(): void {
-    if (this.bytes.length > MOST_KEPT_BYTES) this.replace();
-  }
-
   /** The socket still holds what was taken: goes on with another buffer. */
   replace(): void {
+    if (this.bytes.length > (this.#lent?.length ?? 0)) this.#lent = this.bytes;
     this.bytes = Buffer.allocUnsafeSlow(LEAST_BYTES);
   }
 
+  /** The socket has written everything that was taken. */
+  reuse(): void {
+    const lent = this.#lent;
+    this.#lent = undefined;
+    if (lent !== undefined && lent.length <= MOST_KEPT_BYTES && lent.length > this.bytes.length) {
+      this.bytes.copy(lent, 0, 0, this.#length);
+      this.bytes = lent;
+    } else if (this.bytes.length > MOST_KEPT_BYTES && this.#length === 0) {
+      this.bytes = Buffer.allocUnsafeSlow(LEAST_BYTES);
+    }
+  }
+
   #grow(least: number): void {
-    const grown = Buffer.allocUnsafeSlow(Math.max(least, this.bytes.length * 2));
+    const doubled = this.bytes.length * 2;
+    const bytes = least <= MOST_KEPT_BYTES ? Math.min(doubled, MOST_KEPT_BYTES) : doubled;
+    const grown = Buffer.allocUnsafeSlow(Math.max(least, bytes));
     this.bytes.copy(grown, 0, 0, this.#length);
     this.bytes = grown;
   }

@@ -3,8 +3,8 @@
 import type { Outbox } from './outbox.ts';
 import { DEFAULT_WINDOW_BYTES, MOST_WINDOW_BYTES } from './protocol.ts';
 
-/** What goes into the outbox in one turn; the rest follows when the socket has taken that. */
-const MOST_OUTBOX_BYTES = 256 * 1024;
+/** Up to here DATA fills the outbox in one turn; the rest follows when the socket has taken that. */
+const MOST_DATA_BYTES = 256 * 1024;
 
 /** A stream with something to send. */
 export interface Sender {
@@ -31,7 +31,7 @@ export class Sending {
 
   /** Bytes of DATA that can go out now. */
   room(): number {
-    return this.#blocked ? 0 : Math.min(this.#window, MOST_OUTBOX_BYTES - this.#outbox.length);
+    return this.#blocked ? 0 : Math.min(this.#window, MOST_DATA_BYTES - this.#outbox.length);
   }
 
   sent(bytes: number): void {

@@ -117,10 +117,15 @@ export abstract class Session implements StreamHost {
   /** Ends now. */
   close(code: ErrorCode, message: string): void {
     if (this.#ending) return;
-    this.writer.goAway(this.lastStreamId, code, message);
+    this.writer.goAway(this.lastServedId, code, message);
     this.#ending = true;
     this.lost();
     this.writer.onOutput();
+  }
+
+  /** The last stream that the peer opened and that was served. */
+  protected get lastServedId(): number {
+    return this.lastStreamId;
   }
 
   /** The connection is gone. */
@@ -185,7 +190,7 @@ export abstract class Session implements StreamHost {
       case FrameType.RST_STREAM:
         sized('RST_STREAM', end - start, 4);
         this.#notIdle(streamId, 'RST_STREAM');
-        this.#resetByPeer(this.streams.get(streamId));
+        this.#resetByPeer(this.streams.get(streamId), bytes.readUInt32BE(start) as ErrorCode);
         break;
       case FrameType.SETTINGS:
         this.#settings(flags, streamId, bytes, start, end);
@@ -258,10 +263,10 @@ export abstract class Session implements StreamHost {
   /** A whole header block came. */
   protected abstract headerList(streamId: number, endStream: boolean, list: HeaderList): void;
 
-  #resetByPeer(stream: Http2Stream | undefined): void {
+  #resetByPeer(stream: Http2Stream | undefined, code: ErrorCode): void {
     if (stream === undefined) return;
     this.spoil();
-    stream.gone();
+    stream.gone(code);
   }
 
   #priority(streamId: number, bytes: Buffer, start: number, end: number): void {
@@ -315,7 +320,7 @@ export abstract class Session implements StreamHost {
   protected spoilStream(streamId: number, code: ErrorCode): void {
     this.spoil();
     this.resetStream(streamId, code);
-    this.streams.get(streamId)?.gone();
+    this.streams.get(streamId)?.gone(code);
   }
 
   protected spoil(): void {

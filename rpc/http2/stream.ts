@@ -1,20 +1,22 @@
-// One stream of a session: a request that comes in and its answer. What it sends goes straight into the session's outbox while all windows
+// One stream of a session: a request and its answer, at either end. What it sends goes straight into the session's outbox while all windows
 // are open, and waits in a queue of the stream otherwise.
 
-import { ErrorCode, FrameType, MOST_FRAME_BYTES } from './protocol.ts';
+import { ErrorCode, Flag, FrameType, MOST_FRAME_BYTES } from './protocol.ts';
 import type { Outbox } from './outbox.ts';
 import type { Sender, Sending } from './sending.ts';
 
 /** Hears of a stream. */
 export interface StreamListener {
+  /** At the client's end: the headers of the answer, and those behind it. */
+  onHeaders?(fields: readonly string[], ended: boolean): void;
   /** A part of the body, valid until this returns. It counts against the stream's window until `consumed`. */
   onData(bytes: Buffer, start: number, end: number): void;
   /** The body is complete. */
   onEnd(): void;
   /** Nothing waits to be sent any more. */
   onDrained(): void;
-  /** It ended before its answer did: the peer reset it, or the connection is gone. */
-  onGone(): void;
+  /** It ended before its answer did: it was reset with this code, or the connection is gone. */
+  onGone(code: ErrorCode | undefined): void;
   /** The answer is on its way, whole. */
   onClosed(): void;
 }
@@ -54,6 +56,8 @@ export class Http2Stream implements Sender {
   #offset = 0;
   /** To send behind the queue. */
   #trailers: Buffer | undefined;
+  /** Nothing comes behind the queue of a request. */
+  #halfClosed = false;
   #over = false;
 
   constructor(id: number, host: StreamHost, sendWindow: number, receiveWindow: number) {
@@ -90,11 +94,29 @@ export class Http2Stream implements Sender {
     return this.outbox.frame(FrameType.DATA, 0, this.id, length);
   }
 
-  /** Sends bytes when the peer takes them. They must not change any more. */
-  queue(bytes: Buffer): void {
+  /** Sends bytes, in one piece or several, when the peer takes them. They must not change any more. */
+  queue(...pieces: readonly Buffer[]): void {
     if (this.#over) return;
-    this.#queue.push(bytes);
+    this.#queue.push(...pieces);
     this.#host.sending.wait(this);
+  }
+
+  /** Ends a request once everything queued is sent: only its answer is to come. */
+  halfClose(): void {
+    if (this.#over || this.#halfClosed) return;
+    this.#halfClosed = true;
+    if (this.#queue.length === 0) this.#sendEnd();
+  }
+
+  /** Nothing more is wanted of an answer; a request that is still being sent is taken back. */
+  release(): void {
+    if (!this.#halfClosed || this.#queue.length > 0 || !this.remoteEnded) {
+      this.reset(ErrorCode.CANCEL);
+      return;
+    }
+    if (this.#over) return;
+    this.#over = true;
+    this.#host.forget(this);
   }
 
   /** Ends the answer once everything queued is sent. */
@@ -120,13 +142,13 @@ export class Http2Stream implements Sender {
     this.#host.forget(this);
   }
 
-  /** The peer reset it, or the connection is gone. */
-  gone(): void {
+  /** It was reset with this code, or the connection is gone. */
+  gone(code?: ErrorCode): void {
     if (this.#over) return;
     this.#over = true;
     this.#queue = [];
     this.#host.forget(this);
-    this.listener?.onGone();
+    this.listener?.onGone(code);
   }
 
   /** Bytes of the body were used: the peer may send as many more. */
@@ -163,8 +185,14 @@ export class Http2Stream implements Sender {
     }
     if (this.#queue.length > 0) return this.sendWindow > 0;
     if (this.#trailers !== undefined) this.#end();
+    else if (this.#halfClosed) this.#sendEnd();
     else this.listener?.onDrained();
     return false;
+  }
+
+  #sendEnd(): void {
+    this.outbox.frame(FrameType.DATA, Flag.END_STREAM, this.id, 0);
+    this.#host.sent();
   }
 
   #end(): void {
