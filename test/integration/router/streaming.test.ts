@@ -1,9 +1,10 @@
+import { connect } from 'node:http2';
 import { status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { FinishReason } from '../../../gen/proto/internvl/v1/generation.ts';
 import { parseDetails } from '../../../rpc/status.ts';
 import { fakeTokenizer } from '../../support/fake-replica.ts';
-import { Priority } from '../../../gen/proto/internvl/v1/inference.ts';
+import { GenerateEvent, GenerateRequest, Priority } from '../../../gen/proto/internvl/v1/inference.ts';
 import { ask, Harness, until, type Setup, type Stream } from './harness.ts';
 
 let harness: Harness | undefined;
@@ -131,6 +132,39 @@ describe('a call that is not waited for any more', () => {
     replicas[0]!.resume();
   });
 
+  it('gets what it had not read in few deltas, whole', async () => {
+    const { harness: h } = bind(await start({ replicas: [{ stepMs: 1 }] }));
+    const tokens = 1000;
+    // A client that takes some dozens of deltas and then reads nothing until the answer is complete.
+    const session = connect(`http://${h.address}`, { settings: { initialWindowSize: 1000 } });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/internvl.v1.Inference/Generate',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    const request = GenerateRequest.encode(
+      ask({ sampling: { ignoreEos: true, maxTokens: tokens } }),
+    ).finish();
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(request.length, 1);
+    stream.end(Buffer.concat([prefix, request]));
+    await until(() => h.router.live === 1);
+    await until(() => h.router.live === 0);
+    const parts: Buffer[] = [];
+    for await (const part of stream) parts.push(part as Buffer);
+    session.close();
+    const events = messagesIn(Buffer.concat(parts)).map((bytes) => GenerateEvent.decode(bytes).event!);
+    const deltas = events.flatMap((event) => (event.$case === 'delta' ? [event.value] : []));
+    const last = events.at(-1);
+    expect(deltas.flatMap(({ tokenIds }) => tokenIds)).toHaveLength(tokens);
+    expect(textLength(deltas)).toBeGreaterThan(tokens);
+    expect(deltas.map(({ text }) => text).join('')).toBe(ANSWER.repeat(tokens).slice(0, textLength(deltas)));
+    expect(last?.$case === 'finished' && last.value.usage?.completionTokens).toBe(tokens);
+    // Those before it lagged, and one for all that waited.
+    expect(deltas.length).toBeLessThan(200);
+  });
+
   it('is cut off when it reads too slowly, and disturbs nobody', async () => {
     const {
       replicas,
@@ -227,3 +261,16 @@ describe('load', () => {
 function bind(h: Harness) {
   return { harness: h, replicas: h.replicas, generate: h.generate.bind(h) };
 }
+
+function messagesIn(body: Buffer): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let at = 0; at < body.length;) {
+    const end = at + 5 + body.readUInt32BE(at + 1);
+    messages.push(body.subarray(at + 5, end));
+    at = end;
+  }
+  return messages;
+}
+
+const textLength = (deltas: readonly { readonly text: string }[]): number =>
+  deltas.reduce((sum, { text }) => sum + text.length, 0);
