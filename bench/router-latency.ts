@@ -24,7 +24,7 @@ import type { Row } from './results.ts';
 const BUSY = 0.7;
 const BUSY_WITHIN = 0.05;
 const FIRST_STREAMS = 64;
-const MOST_STREAMS = 4096;
+const MOST_STREAMS = 8192;
 const TOKENS_PER_STREAM = 400;
 /** The machine is full when a stream gets less than this share of the tokens that it gets under the first load. */
 const CARRIED = 0.85;
@@ -33,11 +33,11 @@ const MOST_WAITED = 0.1;
 /** Two replicas of a small model, whose steps are bursts of hundreds of tokens each, and as many of the 40B as keep a router as busy. */
 const DEPLOYMENTS: readonly Deployment[] = [
   { replicas: 2, stepMs: 10 },
-  { replicas: 16, stepMs: 40 },
+  { replicas: 8, stepMs: 40 },
 ];
 const WARM_UP_MS = 3000;
 const WINDOW_MS = 3000;
-const PROBE_SECONDS = 20;
+const PROBE_SECONDS = 40;
 const PROBE = fileURLToPath(new URL('first-token-probe.ts', import.meta.url));
 
 interface Deployment {

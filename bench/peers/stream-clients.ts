@@ -1,11 +1,13 @@
 // Clients that cost as little as can be, so that what is measured is behind them: HTTP/1.1 with server-sent events for the peers, gRPC over
-// bare HTTP/2 for ours.
+// HTTP/2 for ours.
 import { Agent, request as httpRequest, type ClientRequest } from 'node:http';
-import { connect, type ClientHttp2Session } from 'node:http2';
 import { GenerateEvent, GenerateRequest, Priority, Role } from '../../gen/proto/internvl/v1/inference.ts';
+import { ClientCall } from '../../rpc/grpc/client-call.ts';
+import { ClientConnection } from '../../rpc/grpc/client-connection.ts';
 
 const QUESTION = 'How many shapes are there?';
 const CONNECTIONS = 8;
+const MOST_MESSAGE_BYTES = 1 << 20;
 
 /** Ends when the answer is complete; `onTokens` is told as they come. Rejects when the answer fails or is aborted. */
 export interface StreamClient {
@@ -71,12 +73,7 @@ export function sseClient(addresses: readonly string[]): StreamClient {
 }
 
 export function grpcClient(address: string): StreamClient {
-  const sessions = Array.from({ length: CONNECTIONS }, (): ClientHttp2Session => {
-    const session = connect(`http://${address}`);
-    // A lost session fails its streams; that tells.
-    session.on('error', () => undefined);
-    return session;
-  });
+  const connections = Array.from({ length: CONNECTIONS }, () => new ClientConnection(address));
   let next = 0;
   const call = (
     method: string,
@@ -85,37 +82,26 @@ export function grpcClient(address: string): StreamClient {
     signal?: AbortSignal,
   ): Promise<void> =>
     new Promise((resolve, reject) => {
-      const session = sessions[next++ % sessions.length] as ClientHttp2Session;
-      const stream = session.request(
-        {
-          ':method': 'POST',
-          ':path': `/internvl.v1.Inference/${method}`,
-          'content-type': 'application/grpc',
-          te: 'trailers',
-        },
-        signal === undefined ? {} : { signal },
-      );
-      let grpcStatus = 'none';
-      const status = (headers: object) => {
-        if ('grpc-status' in headers) grpcStatus = String(headers['grpc-status']);
+      const aborted = () => {
+        made.cancel();
+        reject(signal?.reason as Error);
       };
-      stream.on('response', status);
-      stream.on('trailers', status);
-      let rest: Buffer = Buffer.alloc(0);
-      stream.on('data', (chunk: Buffer) => {
-        let bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-        while (bytes.length >= 5 && bytes.length >= 5 + bytes.readUInt32BE(1)) {
-          const end = 5 + bytes.readUInt32BE(1);
-          onMessage(bytes.subarray(5, end));
-          bytes = bytes.subarray(end);
-        }
-        rest = bytes;
-      });
-      stream.on('error', reject);
-      stream.on('close', () =>
-        grpcStatus === '0' ? resolve() : reject(new Error(`gRPC status ${grpcStatus}`)),
+      const made = new ClientCall(
+        connections[next++ % connections.length] as ClientConnection,
+        { path: `/internvl.v1.Inference/${method}`, responseDeserialize: (bytes) => bytes },
+        { maxMessageBytes: MOST_MESSAGE_BYTES },
+        {
+          onMessage,
+          onEnd: (failure) => {
+            signal?.removeEventListener('abort', aborted);
+            if (failure === undefined) resolve();
+            else reject(failure);
+          },
+        },
       );
-      stream.end(frame(maxTokens));
+      signal?.addEventListener('abort', aborted, { once: true });
+      made.write(request(maxTokens));
+      made.halfClose();
     });
   return {
     async stream(maxTokens, onTokens, signal) {
@@ -135,15 +121,15 @@ export function grpcClient(address: string): StreamClient {
     },
     once: () => call('GenerateOnce', 1, () => undefined),
     close: () => {
-      for (const session of sessions) session.destroy();
+      for (const connection of connections) connection.destroy();
     },
   };
 }
 
-const frames = new Map<number, Buffer>();
+const requests = new Map<number, Buffer>();
 
-function frame(maxTokens: number): Buffer {
-  const known = frames.get(maxTokens);
+function request(maxTokens: number): Buffer {
+  const known = requests.get(maxTokens);
   if (known !== undefined) return known;
   const message = GenerateRequest.encode({
     requestId: '',
@@ -155,9 +141,7 @@ function frame(maxTokens: number): Buffer {
     affinityKey: '',
     cacheSalt: '',
   }).finish();
-  const bytes = Buffer.alloc(5 + message.length);
-  bytes.writeUInt32BE(message.length, 1);
-  bytes.set(message, 5);
-  frames.set(maxTokens, bytes);
+  const bytes = Buffer.from(message);
+  requests.set(maxTokens, bytes);
   return bytes;
 }
