@@ -20,7 +20,11 @@ import {
 import type { Chat, TokenizerFiles } from './models.ts';
 
 export type BackgroundJob =
-  | { readonly kind: 'request'; readonly type: keyof RequestTypes; readonly bytes: Uint8Array<ArrayBuffer> }
+  | {
+      readonly kind: 'request';
+      readonly type: keyof RequestTypes;
+      readonly pieces: readonly Uint8Array<ArrayBuffer>[];
+    }
   | {
       readonly kind: 'prompt';
       readonly chat: Chat;
@@ -40,7 +44,7 @@ export type BackgroundAnswer =
 let tokenizer: Tokenizer | undefined;
 
 function run(job: BackgroundJob): BackgroundAnswer {
-  return job.kind === 'request' ? decode(job.type, job.bytes) : prompt(job);
+  return job.kind === 'request' ? decode(job.type, Buffer.concat(job.pieces)) : prompt(job);
 }
 
 function decode(type: keyof RequestTypes, bytes: Uint8Array): BackgroundAnswer {

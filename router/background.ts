@@ -9,9 +9,6 @@ import type { BackgroundAnswer, BackgroundJob } from './background-worker.ts';
 import { MalformedRequest, picturesIn, type RequestTypes } from './decode-request.ts';
 import type { Chat, ServedModel } from './models.ts';
 
-/** The flag and the length before a message in its stream. */
-const FRAME_HEADER_BYTES = 5;
-
 interface Pending {
   readonly bytes: number;
   readonly resolve: (answer: BackgroundAnswer) => void;
@@ -39,16 +36,17 @@ export class Background {
   }
 
   /**
-   * The request in `bytes`, its data: URLs decoded; `hashOf` then knows its pictures. The bytes move to the thread: they are gone
-   * afterwards. Throws MalformedRequest, and RpcError when a URL cannot be used or too much is under way.
+   * The request in `pieces`, its data: URLs decoded; `hashOf` then knows its pictures. The pieces move to the thread: their bytes are
+   * gone afterwards. Throws MalformedRequest, and RpcError when a URL cannot be used or too much is under way.
    */
-  async decode<Type extends keyof RequestTypes>(type: Type, bytes: Uint8Array): Promise<RequestTypes[Type]> {
-    // A view of something larger cannot move without it; what grpc-js puts before a message can.
-    const own =
-      bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength - bytes.byteLength <= FRAME_HEADER_BYTES
-        ? (bytes as Uint8Array<ArrayBuffer>)
-        : new Uint8Array(bytes);
-    const answer = await this.#run({ kind: 'request', type, bytes: own }, own.byteLength, [own.buffer]);
+  async decode<Type extends keyof RequestTypes>(
+    type: Type,
+    pieces: readonly Uint8Array[],
+  ): Promise<RequestTypes[Type]> {
+    const own = pieces.map(movable);
+    const bytes = own.reduce((sum, { length }) => sum + length, 0);
+    const moved = own.map(({ buffer }) => buffer);
+    const answer = await this.#run({ kind: 'request', type, pieces: own }, bytes, moved);
     if (answer.kind === 'malformed') throw new MalformedRequest(answer.message);
     if (answer.kind === 'refused')
       throw new RpcError(answer.code, answer.reason, answer.message, { metadata: answer.metadata ?? {} });
@@ -135,4 +133,10 @@ export class Background {
     this.#bytes -= pending?.bytes ?? 0;
     return pending;
   }
+}
+
+/** The same bytes in memory that is theirs alone: a view of something larger cannot move without it. */
+function movable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const alone = bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength === bytes.byteLength;
+  return alone ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
 }

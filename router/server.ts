@@ -172,11 +172,11 @@ export class Inference {
   }
 
   async #decode<Type extends keyof RequestTypes>(
-    { bytes }: LargeRequest,
+    { pieces }: LargeRequest,
     type: Type,
   ): Promise<RequestTypes[Type]> {
     try {
-      return await this.#options.background.decode(type, bytes);
+      return await this.#options.background.decode(type, pieces);
     } catch (error) {
       if (error instanceof MalformedRequest) throw malformedMessage(type, error.message);
       throw error;

@@ -8,6 +8,7 @@ import type { Connection } from '../http2/connection.ts';
 import type { RequestHead } from '../http2/request-head.ts';
 import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { toServiceError } from '../status.ts';
+import type { Pieces } from './message-reader.ts';
 import type { ServedMethod } from './method.ts';
 import { RequestBody, type BodyListener, type BodyOptions } from './request-body.ts';
 import { requestMetadata } from './request-metadata.ts';
@@ -157,11 +158,11 @@ export abstract class ServerCall extends EventEmitter implements StreamListener,
 
   // --- what its body tells
 
-  message(bytes: Buffer): void {
+  message(pieces: Pieces): void {
     if (this.#ended) return;
     let message: unknown;
     try {
-      message = this.method.deserialize(bytes);
+      message = this.method.deserialize(pieces);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.fail(toServiceError(malformedMessage(this.method.path, why)));

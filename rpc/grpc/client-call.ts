@@ -5,7 +5,7 @@ import type { ErrorCode } from '../http2/protocol.ts';
 import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import { answerStatus, NO_STATUS, resetStatus, statusError } from './answer-status.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { MessageReader } from './message-reader.ts';
+import { joined, MessageReader, type Pieces } from './message-reader.ts';
 import { ReceiveBudget } from './receive-budget.ts';
 import type { CallStatus } from './response-headers.ts';
 import { BYTES, sendInPieces, sendMessage } from './send-message.ts';
@@ -122,7 +122,7 @@ export class ClientCall<Response> implements StreamListener {
     );
   }
 
-  #take(bytes: Buffer, compressed: boolean): void {
+  #take(pieces: Pieces, compressed: boolean): void {
     if (this.#over) return;
     if (compressed) {
       this.#broken('a compressed message came, which was not asked for');
@@ -130,7 +130,7 @@ export class ClientCall<Response> implements StreamListener {
     }
     let message: Response;
     try {
-      message = this.#method.responseDeserialize(bytes);
+      message = this.#method.responseDeserialize(joined(pieces));
     } catch (error) {
       this.#broken(
         `a message is not valid protobuf: ${error instanceof Error ? error.message : String(error)}`,

@@ -1,14 +1,14 @@
 import { array, assert, integer, nat, property } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { message } from '../../test/support/http2-frames.ts';
-import { MessageReader, type BodyFault } from './message-reader.ts';
+import { joined, MessageReader, PIECE_BYTES, type BodyFault, type Pieces } from './message-reader.ts';
 import { ReceiveBudget } from './receive-budget.ts';
 
 const MOST = 2_000_000;
 
 class Reading {
   readonly messages: [bytes: number, compressed: boolean][] = [];
-  readonly kept: Buffer[] = [];
+  readonly kept: Pieces[] = [];
   readonly faults: BodyFault[] = [];
   readonly budget: ReceiveBudget;
   readonly reader: MessageReader;
@@ -18,9 +18,9 @@ class Reading {
     this.reader = new MessageReader({
       mostBytes: MOST,
       budget: this.budget,
-      take: (bytes, compressed) => {
-        this.messages.push([bytes.length, compressed]);
-        this.kept.push(bytes);
+      take: (pieces, compressed) => {
+        this.messages.push([joined(pieces).length, compressed]);
+        this.kept.push(pieces);
       },
       refuse: (fault) => this.faults.push(fault),
     });
@@ -49,7 +49,7 @@ describe('MessageReader', () => {
             reading.push(whole.subarray(at, end));
             at = end;
           }
-          expect(reading.kept.map((body, index) => body.equals(bodies[index]!))).toEqual(
+          expect(reading.kept.map((pieces, index) => joined(pieces).equals(bodies[index]!))).toEqual(
             sizes.map(() => true),
           );
           expect(reading.reader.complete).toBe(true);
@@ -60,11 +60,14 @@ describe('MessageReader', () => {
     );
   });
 
-  it('gives a message that came in parts in memory of just its size', () => {
+  it.each([
+    ['one with a piece of a file in one piece', 262_160, [262_160]],
+    ['a large one in pieces', 600_000, [PIECE_BYTES, PIECE_BYTES, 600_000 - 2 * PIECE_BYTES]],
+  ])('gives a message that came in parts in memory of just its size: %s', (_, size, pieces) => {
     const reading = new Reading();
-    const whole = message(Buffer.alloc(262_160, 1));
+    const whole = message(Buffer.alloc(size, 1));
     for (let at = 0; at < whole.length; at += 16_384) reading.push(whole.subarray(at, at + 16_384));
-    expect(reading.kept[0]!.buffer.byteLength).toBe(262_160);
+    expect(reading.kept[0]!.map(({ buffer }) => buffer.byteLength)).toEqual(pieces);
   });
 
   it('refuses by its length what is too large, and takes no memory for it', () => {

@@ -1,12 +1,19 @@
-// Cuts a body into messages. One that is too large is refused by its length, before any of it is kept; memory for one that comes in parts grows
-// with what has come, since a length is quickly claimed.
+// Cuts a body into messages. One that is too large is refused by its length, before any of it is kept. A large one that comes in parts lies in
+// pieces: memory is taken for what has come, since a length is quickly claimed, and nothing is copied twice.
 
 import type { ReceiveBudget } from './receive-budget.ts';
 
 const PREFIX_BYTES = 5;
-/** The first memory for a message that comes in parts: a piece of a file fits in whole. */
-const FIRST_BYTES = 256 * 1024 + 64;
-const GROWTH = 4;
+/** Of a message that comes in parts, all pieces but the last: a message with a piece of a file is one. */
+export const PIECE_BYTES = 256 * 1024 + 64;
+
+/** The bytes of a message in order, in one piece or more. */
+export type Pieces = readonly Buffer[];
+
+/** In one piece: a copy, unless that is what it was. */
+export function joined(pieces: Pieces): Buffer {
+  return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
+}
 
 /** Why a body cannot be read on. */
 export type BodyFault =
@@ -17,8 +24,8 @@ export type BodyFault =
 export interface MessageReaderOptions {
   readonly mostBytes: number;
   readonly budget: ReceiveBudget;
-  /** May keep the message. */
-  readonly take: (message: Buffer, compressed: boolean) => void;
+  /** May keep the pieces of the message, each in memory of its own. */
+  readonly take: (message: Pieces, compressed: boolean) => void;
   /** Nothing comes after it. */
   readonly refuse: (fault: BodyFault) => void;
 }
@@ -28,8 +35,10 @@ export class MessageReader {
   #flag = 0;
   #length = 0;
   #prefixBytes = 0;
-  /** A message of which only the beginning has come. */
-  #message: Buffer | undefined;
+  /** Of a message of which only the beginning has come; there is room left in the last one alone. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  /** Of the message, in all pieces. */
   #messageBytes = 0;
   #closed = false;
 
@@ -69,46 +78,37 @@ export class MessageReader {
     return !this.#closed;
   }
 
-  /** Takes what is there of the message; returns how far it read. */
+  /** Takes what is there of the message, at most what fits into a piece; returns how far it read. */
   #fill(bytes: Buffer, at: number, end: number): number {
-    const length = this.#length;
-    if (this.#message === undefined && end - at >= length) {
+    const left = this.#length - this.#messageBytes;
+    if (this.#pieces.length === 0 && end - at >= left) {
       // Whole: a copy, as the bytes are the connection's and a message may be kept for long.
-      this.#give(Buffer.from(bytes.subarray(at, at + length)));
-      return at + length;
+      this.#give([Buffer.from(bytes.subarray(at, at + left))]);
+      return at + left;
     }
-    const count = Math.min(length - this.#messageBytes, end - at);
-    if (!this.#grow(this.#messageBytes + count)) {
-      this.#refuse({ kind: 'no room' });
-      return end;
+    let piece = this.#pieces.at(-1);
+    if (piece === undefined || this.#pieceBytes === piece.length) {
+      const room = Math.min(left, PIECE_BYTES);
+      if (!this.#options.budget.take(room)) {
+        this.#refuse({ kind: 'no room' });
+        return end;
+      }
+      piece = Buffer.allocUnsafeSlow(room);
+      this.#pieces.push(piece);
+      this.#pieceBytes = 0;
     }
-    const message = this.#message!;
-    bytes.copy(message, this.#messageBytes, at, at + count);
+    const count = Math.min(piece.length - this.#pieceBytes, end - at);
+    bytes.copy(piece, this.#pieceBytes, at, at + count);
+    this.#pieceBytes += count;
     this.#messageBytes += count;
-    if (this.#messageBytes === length) {
-      this.#options.budget.release(length);
-      this.#message = undefined;
-      this.#give(message);
-    }
+    if (this.#messageBytes === this.#length) this.#give(this.#drop());
     return at + count;
   }
 
-  /** Makes room for so many bytes of the message, of its very size in the end. */
-  #grow(least: number): boolean {
-    const before = this.#message;
-    if (before !== undefined && before.length >= least) return true;
-    const bytes = Math.min(this.#length, Math.max(FIRST_BYTES, least * GROWTH));
-    if (!this.#options.budget.take(bytes - (before?.length ?? 0))) return false;
-    this.#message = Buffer.allocUnsafeSlow(bytes);
-    before?.copy(this.#message, 0, 0, this.#messageBytes);
-    return true;
-  }
-
-  #give(message: Buffer): void {
+  #give(message: Pieces): void {
     const compressed = this.#flag === 1;
     this.#prefixBytes = 0;
     this.#length = 0;
-    this.#messageBytes = 0;
     this.#options.take(message, compressed);
   }
 
@@ -117,8 +117,13 @@ export class MessageReader {
     this.#options.refuse(fault);
   }
 
-  #drop(): void {
-    if (this.#message !== undefined) this.#options.budget.release(this.#message.length);
-    this.#message = undefined;
+  /** Nothing of the message is held here any more; returns what was. */
+  #drop(): Pieces {
+    const pieces = this.#pieces;
+    for (const { length } of pieces) this.#options.budget.release(length);
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    this.#messageBytes = 0;
+    return pieces;
   }
 }

@@ -2,7 +2,7 @@
 
 import { status } from '@grpc/grpc-js';
 import type { Inflater } from './inflater.ts';
-import { MessageReader, type BodyFault } from './message-reader.ts';
+import { joined, MessageReader, type BodyFault, type Pieces } from './message-reader.ts';
 import type { ReceiveBudget } from './receive-budget.ts';
 import type { CallStatus } from './response-headers.ts';
 
@@ -17,7 +17,7 @@ export interface BodyOptions {
 export interface BodyListener {
   /** Messages wait to be taken: the peer is to wait too. */
   readonly backlog: boolean;
-  message(bytes: Buffer): void;
+  message(pieces: Pieces): void;
   /** It cannot be read on. */
   fail(why: CallStatus): void;
   /** The peer may send so many bytes more. */
@@ -73,7 +73,7 @@ export class RequestBody {
     this.release();
   }
 
-  #take(message: Buffer, compressed: boolean): void {
+  #take(message: Pieces, compressed: boolean): void {
     if (!compressed && this.#inflating === undefined) {
       this.#listener.message(message);
       return;
@@ -92,12 +92,12 @@ export class RequestBody {
     });
   }
 
-  async #inflate(before: Promise<void> | undefined, message: Buffer, compressed: boolean): Promise<void> {
+  async #inflate(before: Promise<void> | undefined, message: Pieces, compressed: boolean): Promise<void> {
     await before;
     if (this.#closed) return;
-    let bytes = message;
+    let pieces = message;
     try {
-      if (compressed) bytes = await this.#options.inflater.inflate(message);
+      if (compressed) pieces = [await this.#options.inflater.inflate(joined(message))];
     } catch (error) {
       const tooLarge = error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
       const { maxMessageBytes } = this.#options;
@@ -111,7 +111,7 @@ export class RequestBody {
       );
       return;
     }
-    if (!this.#closed) this.#listener.message(bytes);
+    if (!this.#closed) this.#listener.message(pieces);
   }
 
   #statusOf(fault: BodyFault): CallStatus {

@@ -14,6 +14,7 @@ import { ServerSession } from '../http2/server-session.ts';
 import type { Http2Stream } from '../http2/stream.ts';
 import type { CallOptions } from './call.ts';
 import { Inflater } from './inflater.ts';
+import { joined } from './message-reader.ts';
 import type { EncodedMethod, ServedMethod } from './method.ts';
 import { ReceiveBudget } from './receive-budget.ts';
 import { callHead } from './request-metadata.ts';
@@ -173,7 +174,7 @@ function servedMethod(
     path,
     requestStream,
     responseStream,
-    deserialize: requestDeserialize,
+    deserialize: method.requestFromPieces ?? ((pieces) => requestDeserialize(joined(pieces))),
     serialize: responseSerialize as (message: unknown) => Buffer,
     encoder: method.responseEncoder,
     handle: (handler as (...args: unknown[]) => unknown).bind(implementation),
